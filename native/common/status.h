@@ -30,10 +30,9 @@ class [[nodiscard]] Status {
 };
 
 // Returns from the calling function when `expression` failed.
-#define QUIRE_TRY(expression)                                  \
-  do {                                                         \
-    if (::quire::Status status_ = (expression); !status_.ok()) \
-      return status_;                                          \
+#define QUIRE_TRY(expression)                                                  \
+  do {                                                                         \
+    if (::quire::Status status_ = (expression); !status_.ok()) return status_; \
   } while (false)
 
 }  // namespace quire

@@ -18,8 +18,8 @@ enum class Compute : uint8_t { kFloat32, kBFloat16 };
 // Output rows of a matrix that are packed side by side; work is split between panels.
 constexpr int32_t kPanelRows = 16;
 
-// A weight matrix [rows = outputs, columns = inputs] in a tier's own layout. `packing` is private to
-// the tier that packed it. The rows of the last panel beyond `rows` are zero. `data` is 64-byte
+// A weight matrix [rows = outputs, columns = inputs] in a tier's own layout. `packing` is private
+// to the tier that packed it. The rows of the last panel beyond `rows` are zero. `data` is 64-byte
 // aligned and not owned.
 struct Matrix {
   const std::byte* data = nullptr;
@@ -57,7 +57,7 @@ struct AttentionArgs {
   int32_t token_count = 0;  // queries
   int32_t window = 0;       // positions a query sees, itself included; 0 sees all
   float scale = 1.0f;
-  float softcap = 0.0f;  // cap * tanh(score / cap) after scaling; 0 for none
+  float softcap = 0.0f;          // cap * tanh(score / cap) after scaling; 0 for none
   std::byte* scratch = nullptr;  // attention_scratch_bytes, 64-byte aligned, one per thread
 };
 
@@ -84,8 +84,8 @@ struct KernelTable {
   int64_t (*activation_bytes)(int32_t packing, int32_t columns);  // per token, a multiple of 64
   void (*prepare_activation)(int32_t packing, const float* input, int32_t columns,
                              std::byte* activation);  // one token
-  // output[t * output_stride + n] = sum over k of input[t, k] * weight[n, k], for all tokens and for
-  // the outputs n of panels [panel_begin, panel_end), n < rows. Tokens' activations lie
+  // output[t * output_stride + n] = sum over k of input[t, k] * weight[n, k], for all tokens and
+  // for the outputs n of panels [panel_begin, panel_end), n < rows. Tokens' activations lie
   // activation_bytes apart.
   void (*linear)(const Matrix& matrix, const std::byte* activations, int32_t token_count,
                  int32_t panel_begin, int32_t panel_end, float* output, int64_t output_stride);

@@ -62,8 +62,9 @@ describe("readConfig", () => {
       "--block-size",
       "48",
       "--memory-bytes=lots",
-      "--host",
       "--no-port",
+      "--host",
+      "--threads",
     ];
 
     assert.throws(

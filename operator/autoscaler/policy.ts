@@ -60,8 +60,14 @@ interface Need {
 
 // A trend is believed for at most this long, however slowly the model loads.
 const maxForecastMs = 120_000;
-// Samples that the trend is fitted to.
-const trendMs = 30_000;
+// Samples that the trend is fitted to, and how many it takes at least.
+const trendMs = 60_000;
+const minTrendPoints = 10;
+// Standard errors that a slope must exceed. Neighbouring samples share requests, so the fit's own
+// error is too small by about this factor (simulated traces).
+const slopeErrors = 4;
+// Demand is averaged over this long: requests that come in a clump are not a change of load.
+const smoothMs = 5_000;
 // Load may come within this fraction of an aim after a replica is removed.
 const safetyFraction = 0.9;
 
@@ -164,22 +170,27 @@ function itlOf(sample: ReplicaSample): number {
   return (1_000 * sample.runningRequests) / sample.decodeTokensPerSecond;
 }
 
-/** Least-squares line through the last samples, read at the time a new replica would be ready. */
+/**
+ * Least-squares line through the last samples, read at the time a new replica would be ready. Noise
+ * looks like a rise half of the time, so the slope counts only by what it exceeds its error.
+ */
 function forecastDemand(window: Window, loadMs: number, nowMs: number): number {
   const points = window.demand.filter((point) => nowMs - point.atMs <= trendMs);
-  if (loadMs <= 0 || points.length < 5) return 0;
+  if (loadMs <= 0 || points.length < minTrendPoints) return 0;
   const meanAt = sum(points, (p) => p.atMs) / points.length;
   const mean = sum(points, (p) => p.tokens) / points.length;
   const spread = sum(points, (p) => (p.atMs - meanAt) ** 2);
-  if (spread === 0) return 0;
   const slope = sum(points, (p) => (p.atMs - meanAt) * (p.tokens - mean)) / spread;
-  const now = points.at(-1)?.tokens ?? 0;
-  return slope <= 0 ? 0 : now + slope * Math.min(loadMs, maxForecastMs);
+  const residual = sum(points, (p) => (p.tokens - mean - slope * (p.atMs - meanAt)) ** 2);
+  const error = Math.sqrt(residual / (points.length - 2) / spread);
+  const rise = slope - slopeErrors * error;
+  return rise <= 0 ? 0 : mean + rise * (nowMs - meanAt + Math.min(loadMs, maxForecastMs));
 }
 
 /** The demand that held through the whole stabilization window: its lowest. */
 function steadyDemand(window: Window, stabilizationMs: number, nowMs: number): number {
-  const now = window.demand.at(-1)?.tokens ?? 0;
+  const recent = window.demand.filter((point) => nowMs - point.atMs < smoothMs);
+  const now = sum(recent, (point) => point.tokens) / Math.max(1, recent.length);
   if (stabilizationMs === 0) return now;
   const oldest = window.demand[0];
   if (oldest === undefined || nowMs - oldest.atMs < stabilizationMs) return 0;

@@ -166,7 +166,9 @@ describe("decide", () => {
 
     const most = decide(settings({ maxReplicas: 2 }), window, state(1), now(window));
     assert.deepEqual([most.desiredReplicas, most.boundBy], [2, "MaxReplicas"]);
-    assert.match(most.reason, /at most 2 by maxReplicas/);
+    assert.match(most.reason, /maxReplicas allows 2/);
+    const policy = decide(settings({ policyLimit: 3 }), window, state(1), now(window));
+    assert.deepEqual([policy.desiredReplicas, policy.boundBy], [3, "Policy"]);
     const least = decide(settings({ minReplicas: 3 }), watched([{ tokens: [0] }]), state(1), 1_000);
     assert.deepEqual([least.desiredReplicas, least.boundBy], [3, "MinReplicas"]);
   });
@@ -285,6 +287,7 @@ function settings(overrides: Partial<ScalingSettings> = {}): ScalingSettings {
   return {
     minReplicas: 1,
     maxReplicas: 5,
+    policyLimit: undefined,
     kvCacheUtilization: 0.8,
     queueDepthPerReplica: 4,
     ttftMs: undefined,

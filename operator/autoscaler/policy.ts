@@ -6,11 +6,14 @@
  * saturation analyzer), so that long and short requests weigh what they cost. Supply counts replicas
  * that are still loading, so that one shortage is not answered twice.
  */
+import type { ScalingDecision } from "../reconcile/scaling.ts";
 import { type ReplicaSample, sum, type Window } from "./window.ts";
 
 export interface ScalingSettings {
   readonly minReplicas: number;
   readonly maxReplicas: number;
+  /** Hard limit of the platform's policy, above `minReplicas` too; `undefined` sets none. */
+  readonly policyLimit: number | undefined;
   /** Fraction of a replica's KV cache that may be in use, in (0, 1]. */
   readonly kvCacheUtilization: number;
   /** Waiting requests from which on a replica counts as saturated. */
@@ -40,17 +43,6 @@ export interface ScalingState {
   readonly capacityLimit: number | undefined;
   /** Time from creating a replica to its first answer, as last measured. */
   readonly loadMs: number | undefined;
-}
-
-export type BoundBy = "None" | "MinReplicas" | "MaxReplicas" | "Capacity";
-
-export interface ScalingDecision {
-  readonly desiredReplicas: number;
-  readonly boundBy: BoundBy;
-  /** One sentence: why this many. */
-  readonly reason: string;
-  /** False while the samples are too old to act on: the number is held. */
-  readonly fresh: boolean;
 }
 
 interface Need {
@@ -266,25 +258,21 @@ function bounded(
   why: string,
   fresh: boolean,
 ): ScalingDecision {
-  const limit = state.capacityLimit;
-  if (wanted < settings.minReplicas) {
-    const reason = `${why}; at least ${settings.minReplicas} by minReplicas`;
-    return { desiredReplicas: settings.minReplicas, boundBy: "MinReplicas", reason, fresh };
+  const bounds: readonly [ScalingDecision["boundBy"], number | undefined, string][] = [
+    ["MaxReplicas", settings.maxReplicas, "maxReplicas allows"],
+    ["Policy", settings.policyLimit, "the policy allows"],
+    ["Capacity", state.capacityLimit, "the cluster has room for"],
+  ];
+  let desiredReplicas = Math.max(wanted, settings.minReplicas);
+  let boundBy: ScalingDecision["boundBy"] = desiredReplicas > wanted ? "MinReplicas" : "None";
+  let reason = boundBy === "None" ? why : `${why}; minReplicas asks for ${desiredReplicas}`;
+  for (const [bound, limit, words] of bounds) {
+    if (limit === undefined || desiredReplicas <= limit) continue;
+    desiredReplicas = limit;
+    boundBy = bound;
+    reason = `${why}; ${words} ${limit}`;
   }
-  if (wanted > settings.maxReplicas) {
-    const reason = `${why}; at most ${settings.maxReplicas} by maxReplicas`;
-    return { desiredReplicas: settings.maxReplicas, boundBy: "MaxReplicas", reason, fresh };
-  }
-  if (limit !== undefined && wanted > limit) {
-    const reason = `${why}; the cluster has room for ${limit}`;
-    return {
-      desiredReplicas: Math.max(settings.minReplicas, limit),
-      boundBy: "Capacity",
-      reason,
-      fresh,
-    };
-  }
-  return { desiredReplicas: wanted, boundBy: "None", reason: why, fresh };
+  return { desiredReplicas, boundBy, reason, fresh };
 }
 
 function hold(current: number, staleAfterMs: number): string {

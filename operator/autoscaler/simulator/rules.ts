@@ -31,6 +31,7 @@ function quire(facts: EngineFacts): ScalingRule {
   const settings: ScalingSettings = {
     minReplicas: 1,
     maxReplicas: facts.maxReplicas,
+    policyLimit: undefined,
     kvCacheUtilization: 0.8,
     queueDepthPerReplica: 4,
     ttftMs: facts.ttftAimMs,

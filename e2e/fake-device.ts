@@ -21,7 +21,7 @@ import type {
 } from "../engine/device.ts";
 import { chunkSamples, lastSampled, maxTopLogprobs } from "../engine/device.ts";
 import { EngineError } from "../engine/errors.ts";
-import type { Model } from "../engine/models/model-spec.ts";
+import type { Model, WeightSlice } from "../engine/models/model-spec.ts";
 
 export interface FakeDeviceSettings {
   readonly vocabSize: number;
@@ -52,6 +52,38 @@ export const defaultFakeSettings: FakeDeviceSettings = {
   exitAtStep: 0,
   failOpen: false,
 };
+
+/** A model for those who must pass one: the fake device looks at none. */
+export const fakeModel: Model = {
+  spec: {
+    architecture: "Fake",
+    vocabSize: defaultFakeSettings.vocabSize,
+    hiddenSize: 1,
+    headCount: 1,
+    kvHeadCount: 1,
+    headDim: 1,
+    ffnSize: 1,
+    contextLength: 1 << 20,
+    normEpsilon: 1e-5,
+    normOffset: 0,
+    activation: "silu",
+    ropeLayout: "halves",
+    ropes: [],
+    layers: [],
+    embeddingScale: 1,
+    attentionScale: 1,
+    residualScale: 1,
+    logitScale: 1,
+    attentionSoftcap: 0,
+    logitSoftcap: 0,
+  },
+  weights: { embedding: fakeSlice(), finalNorm: fakeSlice(), layers: [] },
+  files: [],
+};
+
+function fakeSlice(): WeightSlice {
+  return { name: "fake", type: "F32", rows: 0, columns: 0, file: 0, offset: 0, byteLength: 0 };
+}
 
 const defaultBlockCount = 1024;
 const kvBlockBytes = 4096;

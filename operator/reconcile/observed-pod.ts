@@ -25,7 +25,7 @@ export interface ObservedPod {
   readonly startup?: StartupReport;
   /** What the engine left behind when it last ended; absent if it never ended or left nothing. */
   readonly termination?: TerminationMessage;
-  /** Requests that the pod is answering; absent when unknown. */
+  /** Requests that the pod is answering, 0 while its engine does not run; absent when unknown. */
   readonly inFlight?: number;
   /** Tokens of its prefix cache, lost with the pod; absent when unknown. */
   readonly cachedTokens?: number;
@@ -39,6 +39,12 @@ export interface ObservedPod {
 
 /** Trouble that neither the scheduler nor the engine could report themselves. */
 export interface PodProblem {
-  readonly reason: "ImagePullFailed" | "QuotaExceeded" | "NodeLost" | "EngineUnhealthy";
+  readonly reason:
+    | "ImagePullFailed"
+    | "QuotaExceeded"
+    | "NodeLost"
+    | "EngineUnhealthy"
+    | "DownloadStalled"
+    | "LoadStalled";
   readonly message: string;
 }

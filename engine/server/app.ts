@@ -1,0 +1,185 @@
+import { randomUUID } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import swagger from "@fastify/swagger";
+import fastify, {
+  type FastifyInstance,
+  type FastifyServerOptions,
+  type HTTPMethods,
+} from "fastify";
+import { enginePaths } from "../contract.ts";
+import { EngineMetrics } from "../metrics.ts";
+import type { ApiKeys } from "./auth.ts";
+import { chatRoutes } from "./chat-completions.ts";
+import { completionRoutes } from "./completions.ts";
+import type { RouteContext, ServerLimits } from "./context.ts";
+import { errorBody, HttpRefusal, sendError } from "./error-response.ts";
+import { healthRoutes } from "./health.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import { modelRoutes } from "./models.ts";
+import { StreamFlusher } from "./sse.ts";
+import { tokenizeRoutes } from "./tokenize.ts";
+import { ajvOptions, inspectBody, type SchemaProblem, schemaError } from "./validation.ts";
+
+export interface AppOptions {
+  readonly lifecycle: Lifecycle;
+  readonly limits: ServerLimits;
+  /** undefined asks for no key. */
+  readonly apiKeys: ApiKeys | undefined;
+  /** Of the program, for /version. */
+  readonly version: string;
+  readonly logger: NonNullable<FastifyServerOptions["logger"]>;
+}
+
+/** Time for a request to arrive whole, headers and body. */
+const requestTimeoutMs = 60_000;
+const maxUrlPartChars = 512;
+const maxRetryAfterSeconds = 60;
+const methods: readonly HTTPMethods[] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+const requestIdPattern = /^[\w.:-]{1,128}$/;
+
+/** Builds the endpoint; it does not listen. */
+export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
+  const { lifecycle, limits, apiKeys } = options;
+  const metrics = new EngineMetrics({
+    stats: () => lifecycle.serving?.engine.stats(),
+    draining: () => lifecycle.draining,
+    modelName: () => lifecycle.serving?.modelNames[0],
+  });
+  const context: RouteContext = { lifecycle, limits, metrics, flusher: new StreamFlusher() };
+  const app = fastify(serverOptions(options));
+  const allowed = collectMethods(app);
+
+  app.removeContentTypeParser("text/plain");
+  app.setSerializerCompiler(() => JSON.stringify);
+  app.setErrorHandler((error, request, reply) => {
+    metrics.refused(errorBody(error).error.code);
+    return sendError(error, request, reply, retryAfterSeconds(lifecycle));
+  });
+  app.setNotFoundHandler((request) => {
+    throw new HttpRefusal(404, `There is no ${request.method} ${shortPath(request.url)}.`);
+  });
+  app.addHook("onRequest", async (request, reply) => {
+    reply.header("x-request-id", request.id);
+    if (lifecycle.draining) reply.header("connection", "close");
+    if (apiKeys !== undefined && !isProbe(request.url))
+      apiKeys.check(request.headers.authorization);
+  });
+  app.addHook("preValidation", async (request) => inspectBody(request.body));
+  app.addHook("onClose", async () => apiKeys?.close());
+
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: { title: "Quire", version: options.version, description: "One served model." },
+    },
+  });
+  await app.register(modelRoutes, context);
+  await app.register(completionRoutes, context);
+  await app.register(chatRoutes, context);
+  await app.register(tokenizeRoutes, context);
+  await app.register(healthRoutes, context);
+  app.get(enginePaths.metrics, { schema: { summary: "Prometheus metrics." } }, async (_, reply) =>
+    reply.type(metrics.contentType).send(await metrics.render()),
+  );
+  app.get("/version", { schema: { summary: "The program's version." } }, async () => ({
+    version: options.version,
+  }));
+  app.get("/openapi.json", { schema: { summary: "This description." } }, async () => app.swagger());
+  refuseOtherMethods(app, allowed);
+  await app.ready();
+  return app;
+}
+
+function serverOptions({ limits, logger }: AppOptions): FastifyServerOptions {
+  return {
+    logger,
+    disableRequestLogging: true,
+    bodyLimit: limits.maxBodyBytes,
+    requestTimeout: requestTimeoutMs,
+    routerOptions: { maxParamLength: maxUrlPartChars },
+    ajv: { customOptions: ajvOptions },
+    schemaErrorFormatter: (problems) => schemaError(problems as unknown as SchemaProblem[]),
+    genReqId: requestId,
+    frameworkErrors: (error, request, reply) => {
+      sendError(error, request, reply as never, 1);
+    },
+    clientErrorHandler: answerClientError,
+  };
+}
+
+/** The caller's X-Request-Id where it is a plain word, else a fresh one. */
+function requestId(request: { headers: IncomingMessage["headers"] }): string {
+  const given = request.headers["x-request-id"];
+  return typeof given === "string" && requestIdPattern.test(given) ? given : randomUUID();
+}
+
+function isProbe(url: string): boolean {
+  return /^\/health(\/[a-z]+)?(\?|$)/.test(url);
+}
+
+function shortPath(url: string): string {
+  const path = url.split("?", 1)[0] ?? "";
+  return path.length > 100 ? `${path.slice(0, 100)}…` : path;
+}
+
+/** Seconds until the prompts that wait now are likely computed. */
+function retryAfterSeconds({ serving }: Lifecycle): number {
+  const stats = serving?.engine.stats();
+  if (stats === undefined || stats.prefillTokensPerSecond <= 0) return 1;
+  const seconds = Math.ceil(stats.waitingPromptTokens / stats.prefillTokensPerSecond);
+  return Math.min(Math.max(seconds, 1), maxRetryAfterSeconds);
+}
+
+/** By path, the methods that have a route; filled as routes are added. */
+function collectMethods(app: FastifyInstance): Map<string, Set<string>> {
+  const allowed = new Map<string, Set<string>>();
+  app.addHook("onRoute", ({ url, method }) => {
+    const known = allowed.get(url) ?? new Set();
+    for (const name of [method].flat()) known.add(name);
+    allowed.set(url, known);
+  });
+  return allowed;
+}
+
+/** Known paths answer 405 with Allow to every other method. */
+function refuseOtherMethods(app: FastifyInstance, allowed: ReadonlyMap<string, Set<string>>): void {
+  for (const [url, known] of [...allowed]) {
+    const allow = [...known].join(", ");
+    app.route({
+      url,
+      method: methods.filter((method) => !known.has(method)),
+      schema: { hide: true },
+      handler: (request, reply) => {
+        reply.header("allow", allow);
+        throw new HttpRefusal(
+          405,
+          `${shortPath(request.url)} does not take ${request.method}; use ${allow}.`,
+        );
+      },
+    });
+  }
+}
+
+/** Answers what Node's HTTP parser refuses, which reaches no route. */
+function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === "ECONNRESET" || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const status =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? 431
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? 408
+        : 400;
+  const refusal = new HttpRefusal(status, "The request is not valid HTTP, too large, or too slow.");
+  const body = JSON.stringify(errorBody(refusal));
+  const head = [
+    `HTTP/1.1 ${status} ${status === 408 ? "Request Timeout" : status === 431 ? "Request Header Fields Too Large" : "Bad Request"}`,
+    "Content-Type: application/json; charset=utf-8",
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    "Connection: close",
+  ].join("\r\n");
+  socket.end(`${head}\r\n\r\n${body}`);
+}

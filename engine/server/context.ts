@@ -1,0 +1,68 @@
+import type { FastifyReply } from "fastify";
+import { EngineError } from "../errors.ts";
+import type { EngineMetrics } from "../metrics.ts";
+import type { Lifecycle, Serving } from "./lifecycle.ts";
+import type { StreamFlusher } from "./sse.ts";
+
+/** Limits of the endpoint, from the settings of the same names. */
+export interface ServerLimits {
+  readonly maxBodyBytes: number;
+  readonly maxChoices: number;
+  readonly maxStreamBufferBytes: number;
+  readonly stallTimeoutSeconds: number;
+}
+
+/** What the routes share. */
+export interface RouteContext {
+  readonly lifecycle: Lifecycle;
+  readonly metrics: EngineMetrics;
+  readonly flusher: StreamFlusher;
+  readonly limits: ServerLimits;
+}
+
+/** A request that counts as in flight until `release`. */
+export interface AdmittedRequest {
+  readonly serving: Serving;
+  /** Aborted when the client is gone, or when a drain runs out of time. */
+  readonly signal: AbortSignal;
+  release(): void;
+}
+
+/** @throws EngineError NOT_READY or DRAINING */
+export function admit({ lifecycle, metrics }: RouteContext, reply: FastifyReply): AdmittedRequest {
+  metrics.received();
+  const serving = lifecycle.admit();
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  const untrack = lifecycle.track(abort);
+  // Not request.raw: Node closes a request as soon as its body has been read.
+  reply.raw.once("close", abort);
+  if (reply.raw.destroyed) abort();
+  return {
+    serving,
+    signal: controller.signal,
+    release() {
+      reply.raw.off("close", abort);
+      untrack();
+    },
+  };
+}
+
+/**
+ * @returns the name that the answer carries
+ * @throws EngineError MODEL_NOT_FOUND with the names that are served
+ */
+export function modelOf(serving: Serving, name: string | null | undefined): string {
+  const [first] = serving.modelNames;
+  if (name === undefined || name === null) return first;
+  if (serving.modelNames.includes(name)) return name;
+  const shown = name.length > 100 ? `${name.slice(0, 100)}…` : name;
+  throw new EngineError(
+    "MODEL_NOT_FOUND",
+    `The model ${JSON.stringify(shown)} is not served here`,
+    {
+      remedy: `Use ${serving.modelNames.join(" or ")}.`,
+      param: "model",
+    },
+  );
+}

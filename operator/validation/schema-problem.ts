@@ -23,13 +23,13 @@ export function schemaProblem(error: SchemaError, root: Schema): Problem {
 function unknownField(path: Path, name: string, schema: Schema, root: Schema): Problem {
   const known = Object.keys(schema.properties ?? {});
   const full = [...path, name];
+  const elsewhere = placeOf(name, root, []);
   const similar = mostSimilar(name, known);
-  const elsewhere = similar === undefined ? placeOf(name, root, []) : undefined;
   const remedy =
-    similar !== undefined
-      ? `did you mean "${similar}"?`
-      : elsewhere !== undefined
-        ? `write it as ${fieldName(elsewhere)}`
+    elsewhere !== undefined
+      ? `write it as ${fieldName(elsewhere)}`
+      : similar !== undefined
+        ? `did you mean "${similar}"?`
         : `remove it, or use one of ${known.join(", ")}`;
   return { path: full, message: `${fieldName(full)} is not a field`, remedy };
 }
@@ -59,7 +59,7 @@ function factOf({ keyword, params }: SchemaError): string {
     case "type":
       return `, not ${typeWords[String(params["type"])] ?? `one of ${params["type"]}`}`;
     case "uniqueItems":
-      return `, where items ${params["j"]} and ${params["i"]} are the same`;
+      return `, where items ${params["i"]} and ${params["j"]} are the same`;
     case "enum":
       return ", which is not one of its values";
     case "minimum":

@@ -29,6 +29,8 @@ export interface FakeDeviceSettings {
   readonly stepMs: number;
   readonly prefillTokenMs: number;
   readonly decodeTokenMs: number;
+  /** Real milliseconds per millisecond of a step; 0 reports times without taking them. */
+  readonly timeScale: number;
   /** Spins instead of sleeping while a step takes its time. */
   readonly busy: boolean;
   readonly loadMs: number;
@@ -45,6 +47,7 @@ export const defaultFakeSettings: FakeDeviceSettings = {
   stepMs: 0,
   prefillTokenMs: 0,
   decodeTokenMs: 0,
+  timeScale: 1,
   busy: false,
   loadMs: 0,
   failAtStep: 0,
@@ -191,7 +194,8 @@ export class FakeDevice implements Device {
     }
     check(firstToken === batch.tokenCount, `${firstToken} tokens in chunks of ${batch.tokenCount}`);
     const stepMs = this.#timeOf(batch);
-    this.#busyUntilMs = Math.max(this.#busyUntilMs, performance.now()) + stepMs;
+    this.#busyUntilMs =
+      Math.max(this.#busyUntilMs, performance.now()) + stepMs * this.#settings.timeScale;
     const doneAtMs = this.#busyUntilMs;
     this.#inFlight.push({ number: this.#stepCount, doneAtMs, stepMs, samples, touched, rows });
   }

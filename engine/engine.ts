@@ -3,7 +3,8 @@ import type { EngineStats, FinishReason } from "./generation.ts";
 import { commandKinds, decodeGenerate, EventEncoder } from "./ring-messages.ts";
 import type { RingReader, RingWriter } from "./rings.ts";
 import type { Request } from "./scheduler/request.ts";
-import type { Scheduler, StepPlan } from "./scheduler/scheduler.ts";
+import type { Scheduler } from "./scheduler/scheduler.ts";
+import { type StepPlan, submitPlan } from "./scheduler/step-plan.ts";
 import { type SharedStats, TokenRate, writeStats } from "./shared-stats.ts";
 
 interface EngineLoopParts {
@@ -88,21 +89,11 @@ export class EngineLoop {
   }
 
   #submit(plan: StepPlan): void {
-    const { rows } = this.#scheduler.kv;
+    submitPlan(plan, this.#scheduler.kv.rows, this.#device);
     for (const request of plan.opened) {
-      const tokens = request.tokens.subarray(0, request.tokenCount);
-      this.#device.openRow(request.row, request.sampling, tokens, request.promptLength);
-      this.#device.setBlocks(request.row, 0, rows.blocksFrom(request.row, 0));
-      if (request.admissionCount === 1) {
-        this.#emit(this.#encoder.admitted(request.index, request.cachedTokenCount));
-      }
+      if (request.admissionCount > 1) continue;
+      this.#emit(this.#encoder.admitted(request.index, request.cachedTokenCount));
     }
-    for (let i = 0; i < plan.grownCount; i++) {
-      const row = plan.grownRows[i] as number;
-      const last = rows.blockCount(row) - 1;
-      this.#device.setBlocks(row, last, rows.blocksFrom(row, last));
-    }
-    this.#device.submit(plan.batch);
   }
 
   #commit(): void {

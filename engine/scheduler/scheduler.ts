@@ -1,8 +1,9 @@
-import type { StepBatch, StepResult } from "../device.ts";
+import type { StepResult } from "../device.ts";
 import type { FinishReason } from "../generation.ts";
 import { KvCache } from "./kv-cache.ts";
 import { Request, type RequestInit, RequestQueue } from "./request.ts";
 import { Step, StepBudget } from "./step.ts";
+import type { StepPlan } from "./step-plan.ts";
 import { StepTimeModel } from "./step-time-model.ts";
 
 export interface SchedulerLimits {
@@ -19,16 +20,6 @@ export interface SchedulerLimits {
   readonly targetItlMs: number;
   /** Whether blocks are kept, once nobody holds them, for requests that begin alike. */
   readonly prefixCaching: boolean;
-}
-
-/** What the device must be told before the step, and the step. Valid until the next `schedule`. */
-export interface StepPlan {
-  readonly batch: StepBatch;
-  /** Requests that were given a row; their whole block table is new to the device. */
-  readonly opened: readonly Request[];
-  /** `[grownCount]` rows whose table grew by its last block. */
-  readonly grownRows: Int32Array;
-  readonly grownCount: number;
 }
 
 /** Hears of every token that becomes known, in the order of the batch. */

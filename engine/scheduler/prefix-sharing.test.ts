@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { aRequestInit, promptOf, SchedulerRun } from "../../e2e/scheduler-run.ts";
+
+describe("the prefix cache", () => {
+  it("spares what an earlier request computed, blocks of its output too", () => {
+    const run = new SchedulerRun();
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(10), maxTokens: 8 }));
+    run.runToEnd();
+    const answer = run.tokens.get(0) ?? [];
+    const turn = Int32Array.from([...promptOf(10), ...answer, 7, 7]);
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: turn }));
+
+    assert.deepEqual(run.step(), [{ index: 1, start: 16, count: 4, samples: true }]);
+    assert.equal(run.requests.get(1)?.cachedTokenCount, 16);
+    assert.equal(run.scheduler.counters.prefixHitTokens, 16);
+    assert.equal(run.scheduler.counters.prefixQueryTokens, 30);
+  });
+
+  it("shares blocks that are still being computed with a later step", () => {
+    const run = new SchedulerRun();
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(12) }));
+    run.schedule();
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: promptOf(12) }));
+
+    run.schedule();
+
+    assert.equal(run.requests.get(1)?.cachedTokenCount, 8);
+    run.commit();
+    run.runToEnd();
+    assert.deepEqual(run.tokens.get(1), run.tokens.get(0));
+  });
+
+  it("leaves the last prompt token to compute", () => {
+    const run = new SchedulerRun();
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(16) }));
+    run.runToEnd();
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: promptOf(16) }));
+
+    assert.deepEqual(run.step(), [{ index: 1, start: 12, count: 4, samples: true }]);
+  });
+
+  it("does not share across salts", () => {
+    const run = new SchedulerRun();
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(16) }));
+    run.runToEnd();
+    const saltLink = Int32Array.of(1, 0);
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: promptOf(16), saltLink }));
+    run.step();
+
+    assert.equal(run.requests.get(1)?.cachedTokenCount, 0);
+  });
+
+  it("keeps nothing when it is off", () => {
+    const run = new SchedulerRun({ prefixCaching: false });
+    run.enqueue(aRequestInit({ promptTokenIds: promptOf(16) }));
+    run.runToEnd();
+
+    assert.equal(run.scheduler.kv.pool.idleCount, 0);
+    assert.equal(run.scheduler.kv.pool.freeCount, 1024);
+  });
+
+  it("makes room for new blocks, dropping the tail of the oldest prefix first", () => {
+    const run = new SchedulerRun({ blockCount: 8, maxModelLen: 32 });
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(17), maxTokens: 1 }));
+    run.runToEnd();
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: promptOf(20, 100), maxTokens: 1 }));
+    run.runToEnd();
+    run.enqueue(aRequestInit({ index: 2, promptTokenIds: promptOf(17), maxTokens: 1 }));
+    run.runToEnd();
+
+    assert.equal(run.requests.get(2)?.cachedTokenCount, 12);
+  });
+
+  it("counts a request that resumes neither as a query nor as a hit", () => {
+    const run = new SchedulerRun({ blockCount: 6, maxModelLen: 24 });
+    for (const index of [0, 1]) {
+      const promptTokenIds = promptOf(8, index * 100);
+      run.enqueue(aRequestInit({ index, promptTokenIds, maxTokens: 12 }));
+    }
+    run.runToEnd();
+
+    assert.ok(run.scheduler.counters.preemptionCount > 0);
+    assert.equal(run.scheduler.counters.prefixQueryTokens, 16);
+    assert.equal(run.scheduler.counters.prefixHitTokens, 0);
+    assert.equal(run.scheduler.counters.promptTokens, 16);
+  });
+});

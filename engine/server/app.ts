@@ -1,16 +1,13 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
 import swagger from "@fastify/swagger";
-import fastify, {
-  type FastifyInstance,
-  type FastifyServerOptions,
-  type HTTPMethods,
-} from "fastify";
+import fastify, { type FastifyInstance, type FastifyServerOptions, LogController } from "fastify";
 import { enginePaths } from "../contract.ts";
 import { EngineMetrics } from "../metrics.ts";
+import { collectMethods, refuseOtherMethods } from "./allowed-methods.ts";
 import type { ApiKeys } from "./auth.ts";
 import { chatRoutes } from "./chat-completions.ts";
+import { answerClientError } from "./client-error.ts";
 import { completionRoutes } from "./completions.ts";
 import type { RouteContext, ServerLimits } from "./context.ts";
 import { errorBody, HttpRefusal, sendError } from "./error-response.ts";
@@ -35,7 +32,6 @@ export interface AppOptions {
 const requestTimeoutMs = 60_000;
 const maxUrlPartChars = 512;
 const maxRetryAfterSeconds = 60;
-const methods: readonly HTTPMethods[] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const requestIdPattern = /^[\w.:-]{1,128}$/;
 
 /** Builds the endpoint; it does not listen. */
@@ -66,6 +62,12 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
       apiKeys.check(request.headers.authorization);
   });
   app.addHook("preValidation", async (request) => inspectBody(request.body));
+  app.addHook("onResponse", async (request, reply) => {
+    const { method, url } = request;
+    const { statusCode, elapsedTime } = reply;
+    const fields = { method, path: shortPath(url), statusCode, durationMs: elapsedTime };
+    request.log.debug(fields, "request answered");
+  });
   app.addHook("onClose", async () => apiKeys?.close());
 
   await app.register(swagger, {
@@ -94,7 +96,10 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
 function serverOptions({ limits, logger }: AppOptions): FastifyServerOptions {
   return {
     logger,
-    disableRequestLogging: true,
+    logController: new LogController({
+      disableRequestLogging: true,
+      requestIdLogLabel: "requestId",
+    }),
     bodyLimit: limits.maxBodyBytes,
     requestTimeout: requestTimeoutMs,
     routerOptions: { maxParamLength: maxUrlPartChars },
@@ -129,57 +134,4 @@ function retryAfterSeconds({ serving }: Lifecycle): number {
   if (stats === undefined || stats.prefillTokensPerSecond <= 0) return 1;
   const seconds = Math.ceil(stats.waitingPromptTokens / stats.prefillTokensPerSecond);
   return Math.min(Math.max(seconds, 1), maxRetryAfterSeconds);
-}
-
-/** By path, the methods that have a route; filled as routes are added. */
-function collectMethods(app: FastifyInstance): Map<string, Set<string>> {
-  const allowed = new Map<string, Set<string>>();
-  app.addHook("onRoute", ({ url, method }) => {
-    const known = allowed.get(url) ?? new Set();
-    for (const name of [method].flat()) known.add(name);
-    allowed.set(url, known);
-  });
-  return allowed;
-}
-
-/** Known paths answer 405 with Allow to every other method. */
-function refuseOtherMethods(app: FastifyInstance, allowed: ReadonlyMap<string, Set<string>>): void {
-  for (const [url, known] of [...allowed]) {
-    const allow = [...known].join(", ");
-    app.route({
-      url,
-      method: methods.filter((method) => !known.has(method)),
-      schema: { hide: true },
-      handler: (request, reply) => {
-        reply.header("allow", allow);
-        throw new HttpRefusal(
-          405,
-          `${shortPath(request.url)} does not take ${request.method}; use ${allow}.`,
-        );
-      },
-    });
-  }
-}
-
-/** Answers what Node's HTTP parser refuses, which reaches no route. */
-function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === "ECONNRESET" || !socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const status =
-    error.code === "HPE_HEADER_OVERFLOW"
-      ? 431
-      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-        ? 408
-        : 400;
-  const refusal = new HttpRefusal(status, "The request is not valid HTTP, too large, or too slow.");
-  const body = JSON.stringify(errorBody(refusal));
-  const head = [
-    `HTTP/1.1 ${status} ${status === 408 ? "Request Timeout" : status === 431 ? "Request Header Fields Too Large" : "Bad Request"}`,
-    "Content-Type: application/json; charset=utf-8",
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    "Connection: close",
-  ].join("\r\n");
-  socket.end(`${head}\r\n\r\n${body}`);
 }

@@ -63,12 +63,14 @@ export class EventStream {
     const frames = this.#pending;
     if (frames === "" || raw.destroyed) return;
     this.#pending = "";
-    this.#writeHead();
-    raw.write(frames);
+    // What the turns before left: this turn's own bytes reach the kernel only after it.
     if (raw.writableLength > this.#options.maxBufferBytes) {
       raw.destroy();
       this.#options.onSlowReader();
+      return;
     }
+    this.#writeHead();
+    raw.write(frames);
   }
 
   end(): void {

@@ -84,13 +84,13 @@ function shown(value: unknown): string {
   return String(value);
 }
 
-/** `/messages/0/role` → `messages[0].role`. */
+/** `/messages/0/role` → `messages.0.role`. */
 function fieldName(instancePath: string): string {
   return instancePath
     .split("/")
     .slice(1)
     .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"))
-    .reduce((path, part) => (/^\d+$/.test(part) ? `${path}[${part}]` : join(path, part)), "");
+    .join(".");
 }
 
 function join(parent: string, name: string): string {

@@ -164,13 +164,17 @@ export function slidingLayers(config: Fields): readonly boolean[] {
   });
 }
 
-/** Where Transformers 4 and 5 keep the rope: `rope_theta` and `rope_scaling`, `rope_parameters`. */
+/**
+ * Where Transformers keeps the rope: `rope_theta` and `rope_scaling` in version 4,
+ * `rope_parameters` in version 5, there by type of layer where types differ.
+ */
 export function ropeFields(config: Fields): {
   readonly base: number;
   readonly scaling: Fields | undefined;
   readonly partialFactor: number;
 } {
-  const parameters = config.child("rope_parameters");
+  const all = config.child("rope_parameters");
+  const parameters = all?.child("full_attention") ?? all;
   const base = config.number("rope_theta", parameters?.number("rope_theta", 10_000) ?? 10_000);
   const factor = "partial_rotary_factor";
   return {

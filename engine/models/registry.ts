@@ -1,10 +1,23 @@
 import type { Architecture, BuildOptions } from "./decoder.ts";
 import { type Fields, ggufFields, invalid, jsonFields, unsupported } from "./fields.ts";
+import { gemma2, gemma3 } from "./gemma.ts";
+import { granite } from "./granite.ts";
 import { llama, mistral } from "./llama.ts";
 import type { Checkpoint, Model, ModelSpec } from "./model-spec.ts";
+import { phi3 } from "./phi.ts";
+import { qwen2, qwen3 } from "./qwen.ts";
 import { bindWeights } from "./weights.ts";
 
-const architectures: readonly Architecture[] = [llama, mistral];
+const architectures: readonly Architecture[] = [
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  granite,
+  gemma2,
+  gemma3,
+  phi3,
+];
 
 /** Names that `buildModel` knows: Hugging Face's classes. */
 export const supportedArchitectures: readonly string[] = architectures.map(({ name }) => name);

@@ -22,7 +22,7 @@ export interface AppOptions {
   readonly lifecycle: Lifecycle;
   readonly limits: ServerLimits;
   /** undefined asks for no key. */
-  readonly apiKeys: ApiKeys | undefined;
+  readonly apiKeys: Pick<ApiKeys, "check" | "close"> | undefined;
   /** Of the program, for /version. */
   readonly version: string;
   readonly logger: NonNullable<FastifyServerOptions["logger"]>;

@@ -1,5 +1,5 @@
 import { EngineError } from "../errors.ts";
-import type { Checkpoint, GgufValue, JsonObject, JsonValue } from "./model-spec.ts";
+import type { GgufValue, JsonObject, JsonValue } from "./model-spec.ts";
 
 const remedy = "Check that the checkpoint is complete and was made for this architecture.";
 
@@ -20,6 +20,14 @@ export class Fields {
 
   has(key: string): boolean {
     return this.#value(key) !== undefined;
+  }
+
+  isList(key: string): boolean {
+    return Array.isArray(this.#value(key));
+  }
+
+  isObject(key: string): boolean {
+    return isJsonObject(this.#value(key));
   }
 
   /** A positive integer. */
@@ -122,17 +130,11 @@ export function invalid(message: string): EngineError {
   return new EngineError("CHECKPOINT_INVALID", message, { remedy });
 }
 
-export function isJsonObject(value: JsonValue | GgufValue | undefined): value is JsonObject {
+function isJsonObject(value: JsonValue | GgufValue | undefined): value is JsonObject {
   return (
     typeof value === "object" &&
     value !== null &&
     !Array.isArray(value) &&
     !ArrayBuffer.isView(value)
   );
-}
-
-export function isGguf(
-  checkpoint: Checkpoint,
-): checkpoint is Checkpoint & { readonly source: { readonly format: "gguf" } } {
-  return checkpoint.source.format === "gguf";
 }

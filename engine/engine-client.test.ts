@@ -1,106 +1,208 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { fakeModel } from "../e2e/fake-device.ts";
-import type { DeviceOptions, RowSampling } from "./device.ts";
-import { type EngineLimits, type RunningEngine, startEngine } from "./engine-client.ts";
-import type { Generation, GenerationRequest, GenerationUpdate } from "./generation.ts";
+import { promptOf, tokensAlone } from "../e2e/scheduler-run.ts";
+import {
+  allBlocksAreBack,
+  aRequest,
+  collect,
+  startFakeEngine,
+  until,
+} from "../e2e/started-engine.ts";
 
-describe("startEngine", () => {
-  it("generates through the rings", async (t) => {
-    const { engine } = await start(t);
+describe("Engine.generate", () => {
+  it("gives every finished request its own tokens while others are aborted", async (t) => {
+    const running = await startFakeEngine(t, { options: { blockCount: 96, maxModelLen: 256 } });
+    const results = await Promise.all(
+      Array.from({ length: 200 }, async (_, i) => {
+        const request = aRequest({
+          promptTokenIds: promptOf(1 + ((i * 13) % 90), (i % 5) * 1000),
+          maxTokens: 1 + ((i * 7) % 60),
+          priority: i % 3,
+          sampling: { seed: BigInt(i % 4) },
+        });
+        const aborts = i % 10 < 3;
+        const generation = running.engine.generate(request);
+        if (aborts) setTimeout(() => generation.abort(), (i * 11) % 40);
+        return { request, aborts, ...(await collect(generation)) };
+      }),
+    );
 
-    const { tokenIds, finishReason } = await collect(engine.generate(aRequest({ maxTokens: 5 })));
+    for (const { request, aborts, tokenIds, finishReason } of results) {
+      const expected = tokensAlone(request);
+      if (!aborts) assert.equal(finishReason, "length");
+      if (finishReason === "length") assert.deepEqual(tokenIds, expected);
+      else assert.deepEqual(tokenIds, expected.slice(0, tokenIds.length));
+    }
+    assert.ok(results.some(({ finishReason }) => finishReason === "abort"));
+    await allBlocksAreBack(running);
+  });
 
-    assert.equal(tokenIds.length, 5);
-    assert.equal(finishReason, "length");
+  it("ends with the token that stops", async (t) => {
+    const { engine } = await startFakeEngine(t);
+    const expected = tokensAlone({ maxTokens: 8 });
+
+    const { tokenIds, finishReason } = await collect(
+      engine.generate(
+        aRequest({ maxTokens: 8, stopTokenIds: Int32Array.from([expected[3] ?? 0]) }),
+      ),
+    );
+
+    assert.deepEqual(tokenIds, expected.slice(0, 4));
+    assert.equal(finishReason, "stop");
+  });
+
+  it("passes logprobs on where they were asked for", async (t) => {
+    const { engine } = await startFakeEngine(t);
+
+    const { updates, tokenIds } = await collect(
+      engine.generate(aRequest({ sampling: { topLogprobs: 2 } })),
+    );
+    const plain = await collect(engine.generate(aRequest()));
+
+    const tops = updates.flatMap(({ topLogprobs }) => topLogprobs);
+    const logprobs = updates.flatMap((update) => update.logprobs);
+    assert.deepEqual(
+      tops.map((top) => top.map(([tokenId]) => tokenId)),
+      tokenIds.map((tokenId) => [tokenId, (tokenId + 1) % 1000]),
+    );
+    assert.deepEqual(
+      tops.map((top) => top[0]?.[1]),
+      logprobs,
+    );
+    assert.ok(plain.updates.every((update) => update.logprobs.length === 0));
+  });
+
+  it("says how much of the prompt was cached, and shares under one salt only", async (t) => {
+    const { engine } = await startFakeEngine(t);
+    const promptTokenIds = promptOf(40);
+    const cachedOf = async (cacheSalt: string): Promise<number | undefined> => {
+      const { updates } = await collect(engine.generate(aRequest({ promptTokenIds, cacheSalt })));
+      return updates[0]?.cachedTokenCount;
+    };
+
+    assert.deepEqual(
+      [await cachedOf("a"), await cachedOf("a"), await cachedOf("b"), await cachedOf("b")],
+      [0, 32, 0, 32],
+    );
+  });
+
+  it("lets nobody wait for a reader that does not read", async (t) => {
+    const { engine } = await startFakeEngine(t);
+    const slow = engine.generate(aRequest({ maxTokens: 400 }));
+    const fast = await Promise.all(
+      Array.from({ length: 20 }, () => collect(engine.generate(aRequest({ maxTokens: 100 })))),
+    );
+    assert.ok(fast.every(({ tokenIds }) => tokenIds.length === 100));
+    await until(() => engine.stats().runningCount === 0, "the slow one runs to its end");
+
+    const { tokenIds, updates } = await collect(slow);
+
+    assert.equal(tokenIds.length, 400);
+    assert.ok((updates[0]?.tokenIds.length ?? 0) > 200, "most of them at once");
+  });
+
+  it("goes on when the event ring was full", async (t) => {
+    const { engine } = await startFakeEngine(t);
+    const generations = Array.from({ length: 120 }, () =>
+      engine.generate(
+        aRequest({ promptTokenIds: promptOf(1), maxTokens: 80, sampling: { topLogprobs: 20 } }),
+      ),
+    );
+    // 120 x 80 tokens of 46 words do not fit into the ring while this thread stands still.
+    const { stepCount } = engine.stats();
+    for (let still = 0, seen = stepCount; still < 50; ) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+      still = engine.stats().stepCount === seen ? still + 1 : 0;
+      seen = engine.stats().stepCount;
+    }
+    assert.ok(engine.stats().generatedTokens < 120 * 80, "the engine waits");
+    assert.ok(Date.now() - engine.stats().heartbeatMs < 3000, "and its heart beats");
+
+    const results = await Promise.all(generations.map(collect));
+
+    assert.ok(results.every(({ tokenIds }) => tokenIds.length === 80));
+  });
+
+  it("refuses what is too long, and what asks for nothing", async (t) => {
+    const { engine } = await startFakeEngine(t);
+
+    assert.throws(() => engine.generate(aRequest({ maxTokens: 505 })), {
+      code: "CONTEXT_LENGTH_EXCEEDED",
+      message: "8 prompt tokens and 505 to generate exceed 512",
+    });
+    assert.throws(() => engine.generate(aRequest({ maxTokens: 0 })), { code: "REQUEST_INVALID" });
+    assert.throws(() => engine.generate(aRequest({ promptTokenIds: promptOf(0) })), {
+      code: "REQUEST_INVALID",
+    });
+  });
+
+  it("refuses requests beyond rows and queue, and takes them again when some have ended", async (t) => {
+    const running = await startFakeEngine(t, {
+      query: "?stepMs=1",
+      options: { maxRows: 4 },
+      limits: { maxWaitingRequests: 2 },
+    });
+    const { engine } = running;
+    const admitted = Array.from({ length: 6 }, () => engine.generate(aRequest({ maxTokens: 20 })));
+
+    assert.throws(() => engine.generate(aRequest()), { code: "QUEUE_FULL" });
+
+    await Promise.all(admitted.map(collect));
+    await allBlocksAreBack(running);
+    assert.equal((await collect(engine.generate(aRequest()))).finishReason, "length");
+  });
+
+  it("refuses what its inbox cannot hold", async (t) => {
+    const { engine } = await startFakeEngine(t, { query: "?hangAtStep=1" });
+    engine.generate(aRequest());
+    await until(() => engine.stats().stepsInFlight > 0, "the engine is stuck");
+
+    assert.throws(
+      () => {
+        const bias = { biasTokenIds: new Int32Array(40_000), biasValues: new Float32Array(40_000) };
+        for (let i = 0; i < 10; i++) engine.generate(aRequest({ sampling: bias }));
+      },
+      { code: "QUEUE_FULL", message: /the engine's inbox/ },
+    );
   });
 });
 
-interface Cleanup {
-  after(action: () => Promise<void>): void;
-}
+describe("Engine.stats", () => {
+  it("tell of the work that was done", async (t) => {
+    const running = await startFakeEngine(t, { query: "?stepMs=1" });
+    const { engine } = running;
+    await collect(engine.generate(aRequest({ promptTokenIds: promptOf(40), maxTokens: 5 })));
+    await allBlocksAreBack(running);
 
-async function start(
-  t: Cleanup,
-  {
-    query = "",
-    options,
-    limits,
-  }: {
-    query?: string;
-    options?: Partial<DeviceOptions>;
-    limits?: Partial<EngineLimits>;
-  } = {},
-): Promise<RunningEngine> {
-  const running = await startEngine({
-    model: fakeModel,
-    deviceOptions: { ...deviceOptions, ...options },
-    limits: {
-      maxWaitingRequests: 1000,
-      maxWaitingTokens: 1_000_000,
-      targetItlMs: 0,
-      prefixCaching: true,
-      ...limits,
-    },
-    driverModule: `${new URL("../e2e/fake-device.ts", import.meta.url).href}${query}`,
+    const stats = engine.stats();
+
+    assert.equal(stats.promptTokens, 40);
+    assert.equal(stats.generatedTokens, 5);
+    assert.equal(stats.batchedTokens, 44);
+    assert.equal(stats.stepCount, 5);
+    assert.equal(stats.stepMs, 5);
+    assert.equal(stats.stepsInFlight, 0);
+    assert.equal(stats.prefillTokensPerSecond, 40_000);
+    assert.equal(stats.decodeTokensPerSecond, 1000);
+    assert.deepEqual([stats.blockCount, stats.blockSize, stats.cachedBlockCount], [256, 16, 2]);
   });
-  t.after(() => running.close());
-  return running;
-}
 
-const deviceOptions: DeviceOptions = {
-  backend: "cpu",
-  tensorParallel: 1,
-  threads: 1,
-  cpuIsa: "auto",
-  dtype: "auto",
-  blockSize: 16,
-  maxModelLen: 512,
-  maxRows: 16,
-  maxBatchedTokens: 128,
-  blockCount: 256,
-  memoryBytes: 0,
-};
+  it("show a step that hangs", async (t) => {
+    const running = await startFakeEngine(t, { query: "?hangAtStep=1" });
+    running.engine.generate(aRequest());
+    await until(() => running.engine.stats().stepsInFlight > 0, "steps are in flight");
+    const { heartbeatMs } = running.engine.stats();
 
-interface Collected {
-  readonly tokenIds: number[];
-  readonly updates: GenerationUpdate[];
-  readonly finishReason: GenerationUpdate["finishReason"];
-}
+    await until(() => Date.now() - heartbeatMs > 50, "time goes by");
 
-async function collect(generation: Generation): Promise<Collected> {
-  const updates: GenerationUpdate[] = [];
-  for await (const update of generation) updates.push(update);
-  const tokenIds = updates.flatMap((update) => update.tokenIds);
-  return { tokenIds, updates, finishReason: updates.at(-1)?.finishReason };
-}
+    assert.equal(running.engine.stats().heartbeatMs, heartbeatMs);
+    await running.close(1);
+  });
 
-function aRequest(
-  overrides: Partial<GenerationRequest> & { sampling?: Partial<RowSampling> } = {},
-): GenerationRequest {
-  const { sampling, ...rest } = overrides;
-  return {
-    promptTokenIds: Int32Array.of(1, 2, 3),
-    maxTokens: 8,
-    stopTokenIds: new Int32Array(0),
-    priority: 0,
-    cacheSalt: "",
-    ...rest,
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      seed: 0n,
-      topLogprobs: -1,
-      minTokens: 0,
-      stopTokenIds: new Int32Array(0),
-      biasTokenIds: new Int32Array(0),
-      biasValues: new Float32Array(0),
-      ...sampling,
-    },
-  };
-}
+  it("beat while nothing happens", async (t) => {
+    const { engine } = await startFakeEngine(t);
+    const { heartbeatMs } = engine.stats();
+
+    await until(() => engine.stats().heartbeatMs > heartbeatMs, "the heart beats");
+  });
+});

@@ -39,8 +39,11 @@ export interface RunningEngine {
   readonly info: DeviceInfo;
   /** Refuses new requests (DRAINING), and resolves when none is left. */
   drain(): Promise<void>;
-  /** Aborts what runs, and resolves when the device is closed and the thread has ended. */
-  close(): Promise<void>;
+  /**
+   * Aborts what runs, and resolves when the device is closed and the thread has ended. After
+   * `timeoutMs` (10 s) the thread is ended by force.
+   */
+  close(timeoutMs?: number): Promise<void>;
   /**
    * Calls `listener` once if the engine dies, after all generations have ended with `error`. The
    * engine does not come back: the process should exit.
@@ -146,13 +149,13 @@ class EngineClient implements RunningEngine, Engine {
     await this.#generations.idle();
   }
 
-  async close(): Promise<void> {
+  async close(timeoutMs = closeTimeoutMs): Promise<void> {
     if (this.#state !== "ended") {
       this.#state = "ended";
       this.#thread.expectEnd();
       this.#tell(commandKinds.shutdown, 0);
     }
-    const timer = setTimeout(() => void this.#thread.terminate(), closeTimeoutMs);
+    const timer = setTimeout(() => void this.#thread.terminate(), timeoutMs);
     await this.#thread.ended;
     clearTimeout(timer);
   }

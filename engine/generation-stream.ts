@@ -16,6 +16,7 @@ export class GenerationStream implements Generation {
   #finishReason: FinishReason | undefined;
   /** The update that carries the finish reason was read. */
   #read = false;
+  #aborted = false;
   #wake: (() => void) | undefined;
 
   /** @param onAbort tells the engine; called at most once, and not after the end */
@@ -40,8 +41,6 @@ export class GenerationStream implements Generation {
     this.#finishReason = finishReason;
     this.#wake?.();
   }
-
-  #aborted = false;
 
   abort(): void {
     if (this.#aborted || this.#finishReason !== undefined) return;

@@ -1,38 +1,80 @@
-import type { Checkpoint, GgufValue, JsonValue } from "./model-spec.ts";
-
-/** Control tokens that end an answer in the chat formats of the models we serve. */
-const endOfTurn = new Set(["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>"]);
-const ggufControlToken = 3;
+import { type Fields, ggufFields, invalid, jsonFields } from "./fields.ts";
+import type { Checkpoint, GgufValue } from "./model-spec.ts";
 
 /**
- * Tokens that end an answer, in rising order: what `generation_config.json` and `config.json` name,
- * or a GGUF file's end tokens together with its control tokens that end a turn, which many files
- * forget to name.
+ * Tokens that end an answer, in ascending order.
+ *
+ * Of a folder: those that `generation_config.json` and `config.json` name, and the end token of
+ * `tokenizer_config.json`. Of a GGUF file: those that its keys name, and control tokens whose text
+ * is a well-known end of turn or of text, because most files name only one of their several.
+ *
+ * @param tokenId id of a control token's text, for the end token of `tokenizer_config.json`
  */
-export function endTokenIds({ source }: Checkpoint): readonly number[] {
+export function endTokenIds(
+  checkpoint: Checkpoint,
+  tokenId: (text: string) => number | undefined = () => undefined,
+): readonly number[] {
+  const { source } = checkpoint;
   const ids =
     source.format === "gguf"
       ? ggufEndTokens(source.metadata)
-      : [source.generationConfig, source.config].flatMap((c) => idsOf(c?.["eos_token_id"]));
+      : [
+          ...configEndTokens(jsonFields("config.json", source.config)),
+          ...configEndTokens(jsonFields("generation_config.json", source.generationConfig ?? {})),
+          ...tokenizerEndToken(
+            jsonFields("tokenizer_config.json", source.tokenizerConfig ?? {}),
+            tokenId,
+          ),
+        ];
   return [...new Set(ids)].sort((a, b) => a - b);
 }
 
 /** `eos_token_id` is one id or a list of them. */
-function idsOf(value: JsonValue | undefined): number[] {
-  const values = Array.isArray(value) ? value : [value];
-  return values.filter((id): id is number => typeof id === "number" && Number.isInteger(id));
+function configEndTokens(fields: Fields): readonly number[] {
+  const key = "eos_token_id";
+  if (!fields.has(key)) return [];
+  const ids = fields.isList(key) ? fields.numbers(key) : [fields.number(key)];
+  const wrong = ids.find((id) => !Number.isSafeInteger(id) || id < 0);
+  if (wrong !== undefined) throw invalid(`${fields.label} has the end token ${wrong}`);
+  return ids;
 }
 
-function ggufEndTokens(metadata: ReadonlyMap<string, GgufValue>): number[] {
-  const named = ["eos", "eot", "eom"].flatMap((name) => {
-    const id = metadata.get(`tokenizer.ggml.${name}_token_id`);
-    return typeof id === "number" ? [id] : [];
-  });
-  const texts = metadata.get("tokenizer.ggml.tokens");
-  const types = metadata.get("tokenizer.ggml.token_type");
-  if (!Array.isArray(texts) || !(types instanceof Int32Array)) return named;
-  const turns = texts.flatMap((text, id) =>
-    types[id] === ggufControlToken && endOfTurn.has(text as string) ? [id] : [],
+function tokenizerEndToken(
+  fields: Fields,
+  tokenId: (text: string) => number | undefined,
+): readonly number[] {
+  const key = "eos_token";
+  if (!fields.has(key)) return [];
+  const text = fields.isObject(key) ? fields.child(key)?.text("content") : fields.text(key);
+  const id = text === undefined ? undefined : tokenId(text);
+  return id === undefined ? [] : [id];
+}
+
+/** As the common chat formats write them. */
+const wellKnownEnds: ReadonlySet<string> = new Set([
+  "<|im_end|>",
+  "<|eot_id|>",
+  "<|eom_id|>",
+  "<end_of_turn>",
+  "<|end|>",
+  "<|endoftext|>",
+  "<|end_of_text|>",
+  "<|end_of_turn|>",
+  "<｜end▁of▁sentence｜>",
+  "<EOT>",
+]);
+
+const controlType = 3;
+
+function ggufEndTokens(metadata: ReadonlyMap<string, GgufValue>): readonly number[] {
+  const fields = ggufFields(metadata, "tokenizer.ggml.");
+  const named = ["eos_token_id", "eot_token_id", "eom_token_id"].flatMap((key) =>
+    fields.has(key) ? [fields.number(key)] : [],
   );
-  return [...named, ...turns];
+  const types = metadata.get("tokenizer.ggml.token_type");
+  const texts = fields.has("tokens") ? fields.texts("tokens") : [];
+  const wellKnown = texts.flatMap((text, id) =>
+    wellKnownEnds.has(text) && ArrayBuffer.isView(types) && types[id] === controlType ? [id] : [],
+  );
+  return [...named, ...wellKnown];
 }

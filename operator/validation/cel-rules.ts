@@ -8,6 +8,7 @@ import {
   parse,
   plan,
 } from "@bufbuild/cel";
+import { strings } from "@bufbuild/cel/ext";
 import type { Rule, Schema } from "../../crds/schema.ts";
 import { quantityMillis } from "../api/quantity.ts";
 import { type Path, type Problem, problemOf } from "./problem.ts";
@@ -23,7 +24,7 @@ const kubernetesFunctions = [
   }),
 ];
 
-const env = celEnv({ funcs: kubernetesFunctions });
+const env = celEnv({ funcs: [...strings, ...kubernetesFunctions] });
 
 type Evaluate = (bindings: Record<string, CelInput>) => unknown;
 

@@ -4,7 +4,7 @@ import { EngineError } from "../errors.ts";
 import type { SamplingParams } from "../sampling/sampling-params.ts";
 import type { Choice } from "./choice.ts";
 import { type ChunkOptions, ChunkWriter } from "./chunk-writer.ts";
-import type { AdmittedRequest, RouteContext } from "./context.ts";
+import { type AdmittedRequest, clientGone, type RouteContext } from "./context.ts";
 import { type CollectedChoice, PlainAnswer } from "./plain-answer.ts";
 import { EventStream } from "./sse.ts";
 import { startChoices } from "./start-choices.ts";
@@ -51,7 +51,7 @@ export async function answer(
   plan: AnswerPlan,
 ): Promise<unknown> {
   const { serving, signal } = admitted;
-  if (signal.aborted) throw aborted();
+  if (signal.aborted) throw clientGone();
   const choices = startChoices(serving, context.metrics, {
     prompts: plan.prompts,
     params: plan.params,
@@ -160,8 +160,4 @@ export function requireStreamOptions({ stream, stream_options }: DeliveryFields)
     remedy: "Set stream to true or leave stream_options out.",
     param: "stream_options",
   });
-}
-
-function aborted(): EngineError {
-  return new EngineError("ABORTED", "The client is gone", { remedy: "Send the request again." });
 }

@@ -42,35 +42,31 @@ export async function chatRoutes(app: FastifyInstance, context: RouteContext): P
     { schema: { summary: "Answer a conversation.", body } },
     async (request, reply) => {
       const admitted = admit(context, reply);
-      try {
-        const { body: fields } = request;
-        const { serving } = admitted;
-        const model = modelOf(serving, fields.model);
-        refuseUnsupportedFields(fields as unknown as Record<string, unknown>);
-        requireStreamOptions(fields);
-        const params = samplingParams(fields, topLogprobsOf(fields), {
-          vocabularySize: serving.text.vocabularySize,
-          endTokenIds: serving.text.endTokenIds,
-          defaultMaxTokens: undefined,
-        });
-        const rendered = renderedChat(serving.text, fields);
-        return await answer(context, admitted, reply, {
-          kind: "chat",
-          model,
-          prompts: [await serving.text.encodeChat(rendered)],
-          params,
-          logprobs: fields.logprobs === true,
-          delivery: fields,
-          echoOf: () => "",
-          choiceBody: (collected) => ({
-            message: { role: "assistant", content: collected.text, refusal: null },
-            logprobs:
-              fields.logprobs === true ? { content: collected.chatLogprobs, refusal: null } : null,
-          }),
-        });
-      } finally {
-        admitted.release();
-      }
+      const { body: fields } = request;
+      const { serving } = admitted;
+      const model = modelOf(serving, fields.model);
+      refuseUnsupportedFields(fields as unknown as Record<string, unknown>);
+      requireStreamOptions(fields);
+      const params = samplingParams(fields, topLogprobsOf(fields), {
+        vocabularySize: serving.text.vocabularySize,
+        endTokenIds: serving.text.endTokenIds,
+        defaultMaxTokens: undefined,
+      });
+      const rendered = renderedChat(serving.text, fields);
+      return await answer(context, admitted, reply, {
+        kind: "chat",
+        model,
+        prompts: [await serving.text.encodeChat(rendered)],
+        params,
+        logprobs: fields.logprobs === true,
+        delivery: fields,
+        echoOf: () => "",
+        choiceBody: (collected) => ({
+          message: { role: "assistant", content: collected.text, refusal: null },
+          logprobs:
+            fields.logprobs === true ? { content: collected.chatLogprobs, refusal: null } : null,
+        }),
+      });
     },
   );
 }

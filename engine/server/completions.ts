@@ -52,37 +52,33 @@ export async function completionRoutes(app: FastifyInstance, context: RouteConte
     { schema: { summary: "Continue a text.", body } },
     async (request, reply) => {
       const admitted = admit(context, reply);
-      try {
-        const { body: fields } = request;
-        const { serving } = admitted;
-        const model = modelOf(serving, fields.model);
-        refuseUnsupportedFields(fields as unknown as Record<string, unknown>);
-        requireStreamOptions(fields);
-        const wantsLogprobs = typeof fields.logprobs === "number";
-        if (fields.echo === true && wantsLogprobs) throw echoWithLogprobs();
-        const params = samplingParams(fields, fields.logprobs ?? -1, {
-          vocabularySize: serving.text.vocabularySize,
-          endTokenIds: serving.text.endTokenIds,
-          defaultMaxTokens,
-        });
-        const prompts = await encodePrompts(fields, serving.text, context.limits.maxChoices);
-        return await answer(context, admitted, reply, {
-          kind: "completion",
-          model,
-          prompts,
-          params,
-          logprobs: wantsLogprobs,
-          delivery: fields,
-          echoOf: (choice) =>
-            fields.echo === true ? serving.text.decode(choice.promptTokenIds) : "",
-          choiceBody: (collected) => ({
-            text: collected.text,
-            logprobs: wantsLogprobs ? collected.completionLogprobs : null,
-          }),
-        });
-      } finally {
-        admitted.release();
-      }
+      const { body: fields } = request;
+      const { serving } = admitted;
+      const model = modelOf(serving, fields.model);
+      refuseUnsupportedFields(fields as unknown as Record<string, unknown>);
+      requireStreamOptions(fields);
+      const wantsLogprobs = typeof fields.logprobs === "number";
+      if (fields.echo === true && wantsLogprobs) throw echoWithLogprobs();
+      const params = samplingParams(fields, fields.logprobs ?? -1, {
+        vocabularySize: serving.text.vocabularySize,
+        endTokenIds: serving.text.endTokenIds,
+        defaultMaxTokens,
+      });
+      const prompts = await encodePrompts(fields, serving.text, context.limits.maxChoices);
+      return await answer(context, admitted, reply, {
+        kind: "completion",
+        model,
+        prompts,
+        params,
+        logprobs: wantsLogprobs,
+        delivery: fields,
+        echoOf: (choice) =>
+          fields.echo === true ? serving.text.decode(choice.promptTokenIds) : "",
+        choiceBody: (collected) => ({
+          text: collected.text,
+          logprobs: wantsLogprobs ? collected.completionLogprobs : null,
+        }),
+      });
     },
   );
 }

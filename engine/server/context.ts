@@ -20,32 +20,30 @@ export interface RouteContext {
   readonly limits: ServerLimits;
 }
 
-/** A request that counts as in flight until `release`. */
+/** A request that counts as in flight until its response is closed. */
 export interface AdmittedRequest {
   readonly serving: Serving;
   /** Aborted when the client is gone, or when a drain runs out of time. */
   readonly signal: AbortSignal;
-  release(): void;
 }
 
-/** @throws EngineError NOT_READY or DRAINING */
+/** @throws EngineError NOT_READY, DRAINING, or ABORTED when the client is gone already */
 export function admit({ lifecycle, metrics }: RouteContext, reply: FastifyReply): AdmittedRequest {
   metrics.received();
   const serving = lifecycle.admit();
+  if (reply.raw.destroyed) throw clientGone();
   const controller = new AbortController();
-  const abort = () => controller.abort();
-  const untrack = lifecycle.track(abort);
+  const untrack = lifecycle.track(() => controller.abort());
   // Not request.raw: Node closes a request as soon as its body has been read.
-  reply.raw.once("close", abort);
-  if (reply.raw.destroyed) abort();
-  return {
-    serving,
-    signal: controller.signal,
-    release() {
-      reply.raw.off("close", abort);
-      untrack();
-    },
-  };
+  reply.raw.once("close", () => {
+    controller.abort();
+    untrack();
+  });
+  return { serving, signal: controller.signal };
+}
+
+export function clientGone(): EngineError {
+  return new EngineError("ABORTED", "The client is gone", { remedy: "Send the request again." });
 }
 
 /**

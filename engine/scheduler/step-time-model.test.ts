@@ -67,6 +67,38 @@ describe("StepTimeModel", () => {
     assert.ok(model.predictMs(load) < 1.5 * costMs(load));
   });
 
+  it("stays sane when every step takes equally long", () => {
+    const model = new StepTimeModel();
+    observe(model, aLoad({ prefill: 8192 }), () => 8);
+    for (let rows = 8; rows < 256; rows++) {
+      const load = aLoad({ rows, context: 1000 + rows, prefill: 256 });
+      observe(model, load, () => 8);
+      const predicted = model.predictMs(load);
+      assert.ok(Math.abs(predicted - 8) < 1, `${predicted} of 8 with ${rows} rows`);
+    }
+    assert.ok(model.predictMs(aLoad({ rows: 100, prefill: 4000 })) < 12);
+  });
+
+  it("predicts within the range of the times it saw, whatever they were", () => {
+    let state = 1;
+    const random = (limit: number): number => {
+      state = Math.imul(state, 1664525) + 1013904223;
+      return ((state >>> 8) % 1000) * (limit / 1000);
+    };
+    for (let trial = 0; trial < 20; trial++) {
+      const model = new StepTimeModel();
+      for (let i = 0; i < 500; i++) {
+        const load = aLoad({
+          rows: Math.floor(random(trial * 4)),
+          context: Math.floor(random(4000)),
+          prefill: Math.floor(random(trial * 100)),
+        });
+        observe(model, load, () => 5 + random(20));
+        assert.ok(model.predictMs(load) < 100, `${model.predictMs(load)} in trial ${trial}`);
+      }
+    }
+  });
+
   it("never predicts less time for more work", () => {
     const model = new StepTimeModel();
     for (let i = 0; i < 200; i++) {

@@ -12,37 +12,36 @@ export interface StepLoad {
 const units = [1, 256, 64, 65_536, 262_144] as const;
 const featureCount = units.length;
 /** Share of the past that one step leaves: a memory of about a hundred steps. */
-const forgetting = 0.99;
-const minUncertainty = 1e-9;
+const memory = 0.99;
+/** Sweeps over the weights after each step; they start from the last solution. */
+const sweepCount = 8;
+/** A feature with less weight of evidence than this keeps its cost. */
+const minEvidence = 1e-12;
 /** Steps before the fit is believed. */
 const warmUpSteps = 16;
 /** A step that took longer than this many times its prediction is counted as this many. */
 const outlierFactor = 4;
-const initialVariance = 1e4;
+const minStepMs = 1e-3;
 
 /**
- * Predicts a step's time from its load, fitted to the steps so far by recursive least squares.
+ * Predicts a step's time from its load, fitted to the steps so far by recursive least squares over
+ * relative errors.
  *
- * The past is forgotten only in the direction of each step's features (Kulhavy and Karny, Tracking
- * of slowly varying parameters by directional forgetting, 1984): a server that decodes for an hour
- * still knows what prefill costs. Coefficients stay at or above zero: more work never predicts less
- * time.
+ * The fit keeps the normal equations `A w = b` of all steps, the past fading, and solves them under
+ * `w >= 0` by coordinate descent (Franc, Hlavac and Navara, Sequential coordinate-wise algorithm for
+ * the non-negative least squares problem, 2005): more work never predicts less time, and no load,
+ * however monotonous, makes it diverge. Where steps no longer show a feature, both sides of its
+ * equation fade alike: a server that decodes for an hour still knows what prefill costs.
  */
 export class StepTimeModel {
+  /** `w`, milliseconds per unit. */
   readonly #weights = new Float64Array(featureCount);
-  /** `[featureCount, featureCount]` P, the uncertainty of the weights. */
-  readonly #covariance = new Float64Array(featureCount * featureCount);
-  /** x */
+  /** `A`, `[featureCount, featureCount]`. */
+  readonly #correlation = new Float64Array(featureCount * featureCount);
+  /** `b` */
+  readonly #evidence = new Float64Array(featureCount);
   readonly #features = new Float64Array(featureCount);
-  /** P x */
-  readonly #direction = new Float64Array(featureCount);
   #stepCount = 0;
-
-  constructor() {
-    for (let i = 0; i < featureCount; i++) {
-      this.#covariance[i * (featureCount + 1)] = initialVariance;
-    }
-  }
 
   /** False until enough steps were seen to believe a prediction. */
   get isReady(): boolean {
@@ -59,15 +58,10 @@ export class StepTimeModel {
   }
 
   observe(load: StepLoad, stepMs: number): void {
-    const predictedMs = this.predictMs(load);
-    const seenMs = this.isReady ? Math.min(stepMs, outlierFactor * predictedMs + 1) : stepMs;
-    const uncertainty = this.#updateDirection();
-    const gain = (seenMs - predictedMs) / (1 + uncertainty);
-    for (let i = 0; i < featureCount; i++) {
-      const moved = (this.#weights[i] as number) + gain * (this.#direction[i] as number);
-      this.#weights[i] = Math.max(0, moved);
-    }
-    this.#updateCovariance(uncertainty);
+    const limitMs = this.isReady ? outlierFactor * this.predictMs(load) + 1 : stepMs;
+    this.#read(load);
+    this.#remember(Math.max(minStepMs, Math.min(stepMs, limitMs)));
+    for (let sweep = 0; sweep < sweepCount; sweep++) this.#improve();
     this.#stepCount += 1;
   }
 
@@ -96,31 +90,31 @@ export class StepTimeModel {
     this.#features[4] = load.prefillContext / units[4];
   }
 
-  /** Sets the direction P x and returns the uncertainty x' P x. */
-  #updateDirection(): number {
-    let uncertainty = 0;
+  /** Adds the features' equation, both sides divided by the time: errors count by their share. */
+  #remember(stepMs: number): void {
     for (let i = 0; i < featureCount; i++) {
-      let sum = 0;
-      for (let j = 0; j < featureCount; j++) {
-        sum += (this.#covariance[i * featureCount + j] as number) * (this.#features[j] as number);
-      }
-      this.#direction[i] = sum;
-      uncertainty += sum * (this.#features[i] as number);
-    }
-    return uncertainty;
-  }
-
-  /** Narrows P along the direction, or widens it where the past weighs more than it may. */
-  #updateCovariance(uncertainty: number): void {
-    if (uncertainty < minUncertainty) return;
-    const narrowing =
-      (forgetting * (1 + uncertainty) - 1) / (uncertainty * forgetting * (1 + uncertainty));
-    for (let i = 0; i < featureCount; i++) {
+      const feature = (this.#features[i] as number) / stepMs;
+      this.#evidence[i] = (this.#evidence[i] as number) * memory + feature;
       for (let j = 0; j < featureCount; j++) {
         const place = i * featureCount + j;
-        const outer = (this.#direction[i] as number) * (this.#direction[j] as number);
-        this.#covariance[place] = (this.#covariance[place] as number) - narrowing * outer;
+        const other = (this.#features[j] as number) / stepMs;
+        this.#correlation[place] = (this.#correlation[place] as number) * memory + feature * other;
       }
+    }
+  }
+
+  /** Sets each weight in turn to the best for the others as they are. */
+  #improve(): void {
+    for (let i = 0; i < featureCount; i++) {
+      const own = this.#correlation[i * (featureCount + 1)] as number;
+      if (own < minEvidence) continue;
+      let rest = this.#evidence[i] as number;
+      for (let j = 0; j < featureCount; j++) {
+        if (j === i) continue;
+        const shared = this.#correlation[i * featureCount + j] as number;
+        rest -= shared * (this.#weights[j] as number);
+      }
+      this.#weights[i] = Math.max(0, rest / own);
     }
   }
 }

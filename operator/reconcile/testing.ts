@@ -1,7 +1,12 @@
 /** Builders of valid values; a test names only the fields that it is about. */
+import type { StartupReport } from "../../engine/contract.ts";
 import type { AutoscalingPolicy } from "../api/autoscaling-policy.ts";
 import type { InferenceService } from "../api/inference-service.ts";
+import { desiredState } from "./desired-state.ts";
 import type { ObservedPod } from "./observed-pod.ts";
+import { planPods } from "./plan.ts";
+import type { ScalingDecision } from "./scaling.ts";
+import type { Report } from "./status.ts";
 
 export const noon = new Date("2030-01-01T12:00:00Z");
 
@@ -61,4 +66,26 @@ export function aPod(name: string, fields: Partial<ObservedPod> = {}): ObservedP
     inFlight: 0,
     ...fields,
   };
+}
+
+/** Half of two megabytes into a phase. */
+export function startupIn(phase: StartupReport["phase"]): StartupReport {
+  return { phase, doneBytes: 1e6, totalBytes: 2e6, message: "" };
+}
+
+/** Two replicas, freely chosen. */
+export function aDecision(fields: Partial<ScalingDecision> = {}): ScalingDecision {
+  return { desiredReplicas: 2, boundBy: "None", reason: "demand", fresh: true, ...fields };
+}
+
+/** What a reconcile of this service would see; pods of the hash "new" are current. */
+export function aReport(
+  service: InferenceService,
+  pods: readonly ObservedPod[],
+  decision = aDecision(),
+): Report {
+  const wanted = desiredState(service, undefined, decision);
+  const desired = { ...wanted, template: { ...wanted.template, hash: "new" } };
+  const plan = planPods(desired, pods, noon);
+  return { desired, pods, plan, decision, load: undefined, url: "http://granite" };
 }

@@ -11,13 +11,6 @@ export const ggufTokenType = { unknown: 2, control: 3, userDefined: 4, byte: 6 }
 
 const prefix = "tokenizer.ggml.";
 
-const byteLevelDecoder = {
-  type: "ByteLevel",
-  add_prefix_space: false,
-  trim_offsets: false,
-  use_regex: false,
-};
-
 /**
  * Builds the `tokenizer.json` that means the same as a GGUF file's vocabulary: byte-level BPE
  * (`gpt2`), or SentencePiece with scores (`llama`) as BPE whose merges are ordered by score.
@@ -56,7 +49,7 @@ function byteLevel(metadata: GgufMetadata): TokenizerJson {
     normalizer: null,
     pre_tokenizer: preTokenizerJson(rules),
     post_processor: postProcessor(metadata, rules.addBos),
-    decoder: byteLevelDecoder,
+    decoder: { type: "ByteLevel" },
     model: {
       type: "BPE",
       ignore_merges: rules.ignoreMerges,

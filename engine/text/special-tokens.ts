@@ -8,7 +8,9 @@
  *     rendered  "<|im_start|>user\nbye§2§<|im_end|>\n"
  *     mark      "¤<|im_start|>user\nbye<|im_end|>¤<|im_end|>\n"
  *
- * The whole prompt is still tokenised at once, so that merges across contents stay as they are.
+ * The whole prompt is still tokenised at once, so that merges across contents stay as they are. Text
+ * whose edge is a fragment of a control token gets an empty shield there, so that no token is joined
+ * from it and what stands beside it.
  */
 export class SpecialTokens {
   readonly #contents: readonly string[];
@@ -16,6 +18,9 @@ export class SpecialTokens {
   readonly #firstCharacters: RegExp;
   /** Longest first, so that the longest of several matches is taken. */
   readonly #lengths: readonly number[];
+  /** What control tokens begin with, and what they end with, short of the whole. */
+  readonly #beginnings: ReadonlySet<string>;
+  readonly #endings: ReadonlySet<string>;
   readonly #mark: string;
   readonly #shield: string;
   readonly #shielded: RegExp;
@@ -26,10 +31,12 @@ export class SpecialTokens {
     this.#indexes = new Map(this.#contents.map((content, index) => [content, index]));
     const lengths = new Set(this.#contents.map((content) => content.length));
     this.#lengths = [...lengths].sort((a, b) => b - a);
+    this.#beginnings = new Set(this.#contents.flatMap((content) => cuts(content, 0)));
+    this.#endings = new Set(this.#contents.flatMap((content) => cuts(content, content.length)));
     this.#firstCharacters = oneOf(new Set(this.#contents.map((content) => content.charCodeAt(0))));
     this.#mark = `\u{f0000}${secret}`;
     this.#shield = `\u{f0001}${secret}`;
-    this.#shielded = new RegExp(`${this.#shield}(\\d+)${this.#shield}`, "g");
+    this.#shielded = new RegExp(`${this.#shield}(\\d*)${this.#shield}`, "g");
   }
 
   /** How the library knows a control token. */
@@ -39,9 +46,14 @@ export class SpecialTokens {
 
   /** Text whose control tokens pass through a template as ordinary text. */
   shield(text: string): string {
-    return this.#replace(text, (content) => {
+    const wall = this.#shield + this.#shield;
+    const isInside = this.#isInsideToken(text);
+    const before = isInside || this.#hasEdge(text, this.#endings, false) ? wall : "";
+    const after = isInside || this.#hasEdge(text, this.#beginnings, true) ? wall : "";
+    const inner = this.#replace(text, (content) => {
       return `${this.#shield}${this.#indexes.get(content)}${this.#shield}`;
     });
+    return before + inner + after;
   }
 
   /** Marks the control tokens of a text, but not those that were shielded. */
@@ -52,6 +64,20 @@ export class SpecialTokens {
   /** The text as it was before `shield`. */
   unshield(text: string): string {
     return text.replace(this.#shielded, (_, index) => this.#contents[Number(index)] ?? "");
+  }
+
+  #hasEdge(text: string, fragments: ReadonlySet<string>, atEnd: boolean): boolean {
+    const longest = Math.min(text.length, this.#lengths[0] ?? 0);
+    for (let length = 1; length <= longest; length++) {
+      if (fragments.has(atEnd ? text.slice(-length) : text.slice(0, length))) return true;
+    }
+    return false;
+  }
+
+  /** Words are let through: templates compare them, and build tokens such as `<|user|>` of roles. */
+  #isInsideToken(text: string): boolean {
+    if (/^\w*$/.test(text) || text.length >= (this.#lengths[0] ?? 0)) return false;
+    return this.#contents.some((content) => content.length > text.length && content.includes(text));
   }
 
   #replace(text: string, replacement: (content: string) => string): string {
@@ -93,4 +119,11 @@ export function randomSecret(): string {
 function oneOf(codes: ReadonlySet<number>): RegExp {
   const classes = [...codes].map((code) => `\\u${code.toString(16).padStart(4, "0")}`);
   return classes.length === 0 ? /(?!)/g : new RegExp(`[${classes.join("")}]`, "g");
+}
+
+/** All proper pieces of a token that begin at 0, or that end at its length. */
+function cuts(content: string, at: number): string[] {
+  return Array.from({ length: content.length - 1 }, (_, i) =>
+    at === 0 ? content.slice(0, i + 1) : content.slice(i + 1),
+  );
 }

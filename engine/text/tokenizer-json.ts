@@ -13,7 +13,7 @@ export interface AddedToken {
   readonly special: boolean;
 }
 
-/** The parts of Hugging Face's `tokenizer.json` that are looked into; the rest is passed on. */
+/** The parts of Hugging Face's `tokenizer.json` that matter here. */
 export interface TokenizerJson {
   readonly added_tokens: readonly AddedToken[];
   readonly normalizer: JsonValue;
@@ -93,7 +93,7 @@ export function respellSpecialTokens(
     normalizer: json.normalizer,
     pre_tokenizer: json.pre_tokenizer,
     post_processor: json.post_processor,
-    decoder: json.decoder,
+    decoder: null,
     model: {
       ...json.model,
       type: "BPE",

@@ -8,6 +8,7 @@ import { collectMethods, refuseOtherMethods } from "./allowed-methods.ts";
 import type { ApiKeys } from "./auth.ts";
 import { chatRoutes } from "./chat-completions.ts";
 import { answerClientError } from "./client-error.ts";
+import { closeConnectionsSoon } from "./closing.ts";
 import { completionRoutes } from "./completions.ts";
 import type { RouteContext, ServerLimits } from "./context.ts";
 import { errorBody, HttpRefusal, sendError } from "./error-response.ts";
@@ -45,6 +46,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const context: RouteContext = { lifecycle, limits, metrics, flusher: new StreamFlusher() };
   const app = fastify(serverOptions(options));
   const allowed = collectMethods(app);
+  closeConnectionsSoon(app);
 
   app.removeContentTypeParser("text/plain");
   app.setSerializerCompiler(() => JSON.stringify);
@@ -102,6 +104,8 @@ function serverOptions({ limits, logger }: AppOptions): FastifyServerOptions {
     }),
     bodyLimit: limits.maxBodyBytes,
     requestTimeout: requestTimeoutMs,
+    // What still comes in while closing gets the lifecycle's own refusal.
+    return503OnClosing: false,
     routerOptions: { maxParamLength: maxUrlPartChars },
     ajv: { customOptions: ajvOptions },
     schemaErrorFormatter: (problems) => schemaError(problems as unknown as SchemaProblem[]),

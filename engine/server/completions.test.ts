@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { aServer, type TestServer } from "./test-server.ts";
+import { aServer, type TestServer, until } from "./test-server.ts";
 
 describe("POST /v1/completions", () => {
   it("answers in OpenAI's shape", async () => {
@@ -92,6 +92,30 @@ describe("POST /v1/completions", () => {
     assert.deepEqual([cut.text, cut.finish_reason, cut.stop_reason], ["one ", "stop", "two"]);
     assert.equal(kept.text, "one two");
     assert.ok(server.engine.generations[0]?.wasAborted);
+  });
+
+  it("frees a choice that met its stop string while others go on", async () => {
+    const server = await aServer();
+    server.engine.updatesBeforeHold = 4;
+
+    const answer = post(server, { prompt: ["stop", "longer"], stop: "op" });
+    await until(() => server.engine.generations[0]?.wasAborted === true, "the abort");
+
+    assert.equal(server.engine.generations[1]?.isOpen, true);
+    server.engine.generations[1]?.release();
+    assert.deepEqual(
+      (await answer).json().choices.map((choice: { text: string }) => choice.text),
+      ["st", "longer"],
+    );
+  });
+
+  it("finds a stop string that the end of an unfinished character completes", async () => {
+    const server = await aServer();
+
+    const answer = await post(server, { prompt: [97, 0xc3], max_tokens: 2, stop: "a\ufffd" });
+
+    const { text, finish_reason, stop_reason } = answer.json().choices[0];
+    assert.deepEqual([text, finish_reason, stop_reason], ["", "stop", "a\ufffd"]);
   });
 
   it("stops at a named token and says which", async () => {

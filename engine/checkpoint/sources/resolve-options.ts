@@ -81,5 +81,6 @@ export function formatBytes(bytes: number): string {
     value /= 1000;
     unit++;
   }
-  return `${unit === 0 ? value : value.toPrecision(3)} ${units[unit]}`;
+  const isWhole = unit === 0 || value >= 100;
+  return `${isWhole ? Math.round(value) : value.toPrecision(3)} ${units[unit]}`;
 }

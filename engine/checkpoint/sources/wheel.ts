@@ -1,13 +1,14 @@
 import { createHash } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { rm, statfs } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { crc32 } from "node:zlib";
 import type { Entry, ZipFile } from "yauzl";
 
 import { EngineError } from "../../errors.ts";
-import { formatBytes, sourceFailed } from "./resolve-options.ts";
+import { requireSpace } from "./disk-space.ts";
+import { sourceFailed } from "./resolve-options.ts";
 
 export interface Extracted {
   readonly sha256: string;
@@ -120,16 +121,6 @@ async function extract(
     throw new Error(`${entry.fileName} has the CRC-32 ${check}, not ${entry.crc32}`);
   }
   return hash.digest("hex");
-}
-
-/** @throws EngineError MODEL_SOURCE_FAILED when `byteLength` do not fit in the folder's file system. */
-export async function requireSpace(folder: string, byteLength: number): Promise<void> {
-  const { bavail, bsize } = await statfs(folder);
-  if (bavail * bsize >= byteLength) return;
-  throw sourceFailed(
-    `${formatBytes(byteLength)} do not fit in ${folder}, which has ${formatBytes(bavail * bsize)} left`,
-    "Free disk space, or set a cache folder on a larger disk.",
-  );
 }
 
 /** Core metadata (PEP 566, PEP 639): the licence expression, else the first line of `License`. */

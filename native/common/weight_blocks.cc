@@ -141,6 +141,8 @@ uint16_t bfloat16_from_float(float value) {
   return static_cast<uint16_t>((word + 0x7fff + (word >> 16 & 1)) >> 16);
 }
 
+int64_t stored_bytes(WeightType type, int64_t count) { return row_bytes(type, count); }
+
 void dequantize(WeightType type, const std::byte* source, int64_t count, float* output) {
   const BlockShape shape = block_shape(type);
   const auto* bytes = reinterpret_cast<const uint8_t*>(source);

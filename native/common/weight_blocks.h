@@ -25,6 +25,10 @@ float float_from_bfloat16(uint16_t bits);
 // The nearest bfloat16, ties to even; NaN stays NaN.
 uint16_t bfloat16_from_float(float value);
 
+// Bytes of `count` elements, a whole number of blocks. As row_bytes, but compiled once: for files
+// that are compiled with an instruction tier's flags.
+int64_t stored_bytes(WeightType type, int64_t count);
+
 // Writes `count` elements stored as `type` at `source` to `output` as float32. Every value takes at
 // most one rounding, so the result is the same on every machine. `count` is a multiple of
 // block_shape(type).elements.

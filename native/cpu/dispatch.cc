@@ -1,7 +1,7 @@
 #include <cstring>
 
 #include "cpu/kernels.h"
-#include "cpu/tiers.h"
+#include "cpu/tiers/tables.h"
 
 namespace quire::cpu {
 namespace {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -33,6 +34,12 @@ long preemption_count() {
 
 uint32_t run_of(uint64_t cursor) { return static_cast<uint32_t>(cursor >> 32); }
 int32_t task_of(uint64_t cursor) { return static_cast<int32_t>(cursor & 0xffffffff); }
+uint64_t cursor_at(uint32_t run, int32_t task) {
+  return static_cast<uint64_t>(run) << 32 | static_cast<uint32_t>(task);
+}
+
+// The next task of a run that has none left, whatever is written to the pool's fields meanwhile.
+constexpr int32_t kClosed = std::numeric_limits<int32_t>::max();
 
 }  // namespace
 
@@ -79,18 +86,24 @@ ThreadPool::~ThreadPool() {
   for (std::thread& thread : workers_) thread.join();
 }
 
+// After this, a thread that had announced its sleep either is asleep, and can be notified, or will
+// see what was stored before.
+void ThreadPool::pass_through_lock() { std::lock_guard<std::mutex> lock(mutex_); }
+
 void ThreadPool::run_tasks(int32_t task_count, Call call, const void* function) {
   if (task_count <= 0) return;
-  const uint32_t run = run_of(cursor_.load(std::memory_order_relaxed)) + 1;
-  unfinished_.store(task_count, std::memory_order_relaxed);
-  task_count_.store(task_count, std::memory_order_relaxed);
-  call_.store(call, std::memory_order_relaxed);
-  function_.store(function, std::memory_order_relaxed);
-  cursor_.store(static_cast<uint64_t>(run) << 32);
+  // A late thread of the last run may still be about to claim. Closing that run first makes its
+  // compare-and-swap fail if it has seen any of the fields below.
+  const uint32_t last = run_of(cursor_.load());
+  cursor_.store(cursor_at(last, kClosed));
+  unfinished_.store(task_count);
+  task_count_.store(task_count);
+  call_.store(call);
+  function_.store(function);
+  const uint32_t run = last + 1;
+  cursor_.store(cursor_at(run, 0));
   if (task_count > 1 && sleeping_.load() > 0) {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-    }  // a worker is either asleep or sees the cursor
+    pass_through_lock();
     run_started_.notify_all();
   }
   finish(work_on(run, 0));
@@ -102,10 +115,10 @@ int32_t ThreadPool::work_on(uint32_t run, int32_t thread) {
   int32_t done = 0;
   uint64_t cursor = cursor_.load();
   while (run_of(cursor) == run) {
-    const Call call = call_.load(std::memory_order_relaxed);
-    const void* function = function_.load(std::memory_order_relaxed);
+    const Call call = call_.load();
+    const void* function = function_.load();
     const int32_t task = task_of(cursor);
-    if (task >= task_count_.load(std::memory_order_relaxed)) break;
+    if (task >= task_count_.load()) break;
     if (!cursor_.compare_exchange_weak(cursor, cursor + 1)) continue;
     call(function, task, thread);
     ++done;
@@ -118,9 +131,7 @@ int32_t ThreadPool::work_on(uint32_t run, int32_t thread) {
 void ThreadPool::finish(int32_t done) {
   if (done == 0 || unfinished_.fetch_sub(done) != done) return;
   if (!caller_sleeps_.load()) return;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-  }
+  pass_through_lock();
   run_finished_.notify_one();
 }
 

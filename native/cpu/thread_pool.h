@@ -52,6 +52,7 @@ class ThreadPool {
   void run_tasks(int32_t task_count, Call call, const void* function);
   int32_t work_on(uint32_t run, int32_t thread);
   void finish(int32_t done);
+  void pass_through_lock();
   void wait_for_tasks();
   uint32_t wait_for_run(uint32_t last, SpinBudget& budget);
   void worker(int32_t thread);

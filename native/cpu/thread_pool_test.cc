@@ -61,6 +61,19 @@ TEST(back_to_back_runs_never_mix_their_tasks) {
   }
 }
 
+TEST(a_late_thread_claims_no_task_beyond_a_run) {
+  ThreadPool pool(3);
+  std::atomic<int32_t> stray{0};
+  for (int32_t run = 0; run < 100'000; ++run) {
+    const int32_t task_count = run % 2 == 0 ? 2 : 50;
+    int32_t done[50] = {};
+    pool.run(task_count, [&](int32_t task, int32_t) {
+      if (task >= task_count || done[task]++ != 0) ++stray;
+    });
+  }
+  EXPECT_EQ(stray.load(), 0);
+}
+
 TEST(a_thread_number_is_in_one_call_at_a_time) {
   ThreadPool pool(4);
   std::vector<std::atomic<int32_t>> inside(pool.thread_count());

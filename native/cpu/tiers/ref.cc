@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "common/weight_blocks.h"
-#include "cpu/tiers.h"
+#include "cpu/tiers/tables.h"
 
 // The scalar tier: runs anywhere and is what the others are compared with. Weights, activations and
 // the KV cache are float32 whatever is asked for; sums are float64 in the order of the columns, and
@@ -17,8 +17,12 @@ int64_t align(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 
 int32_t packing_for(WeightType, Compute, int32_t, int32_t) { return kFloat32Panels; }
 
+int64_t panel_floats(int32_t columns) {
+  return (static_cast<int64_t>(columns) + 1) / 2 * 2 * kPanelRows;
+}
+
 int64_t packed_bytes(int32_t, int32_t rows, int32_t columns) {
-  return static_cast<int64_t>(panel_count(rows)) * kPanelRows * columns * sizeof(float);
+  return panel_count(rows) * panel_floats(columns) * static_cast<int64_t>(sizeof(float));
 }
 
 void pack(int32_t, WeightType type, const std::byte* source, int32_t row_begin, int32_t row_count,
@@ -28,8 +32,9 @@ void pack(int32_t, WeightType type, const std::byte* source, int32_t row_begin, 
   auto* panels = reinterpret_cast<float*>(packed);
   const int32_t row_end = (row_begin + row_count + kPanelRows - 1) / kPanelRows * kPanelRows;
   for (int32_t row = row_begin; row < row_end; ++row) {
-    float* panel = panels + static_cast<int64_t>(row / kPanelRows) * kPanelRows * columns;
-    for (int32_t k = 0; k < columns; ++k) panel[k * kPanelRows + row % kPanelRows] = 0.0f;
+    float* panel = panels + row / kPanelRows * panel_floats(columns);
+    for (int32_t k = 0; k < (columns + 1) / 2 * 2; ++k)
+      panel[k * kPanelRows + row % kPanelRows] = 0.0f;
     if (row >= row_begin + row_count) continue;
     const int32_t step = block_shape(type).elements;
     float block[256];
@@ -44,8 +49,7 @@ void pack(int32_t, WeightType type, const std::byte* source, int32_t row_begin, 
 }
 
 const float* panel_of(const Matrix& matrix, int32_t panel) {
-  return reinterpret_cast<const float*>(matrix.data) +
-         static_cast<int64_t>(panel) * kPanelRows * matrix.columns;
+  return reinterpret_cast<const float*>(matrix.data) + panel * panel_floats(matrix.columns);
 }
 
 void unpack_row(const Matrix& matrix, int32_t row, float* output) {

@@ -2,7 +2,7 @@
 
 #include "cpu/kernels.h"
 
-// The tables that dispatch.cc chooses from, one per translation unit of native/cpu/tier_*.cc. Each
+// The tables that dispatch.cc chooses from, one per translation unit of native/cpu/tiers/*.cc. Each
 // may be read on any processor; calling its functions needs the tier's instructions.
 namespace quire::cpu {
 
@@ -14,10 +14,10 @@ extern const KernelTable kBf16Table;
 // How a packed matrix is laid out. All layouts are panels of kPanelRows rows, one after the other,
 // each of the same size; "r" is the row inside the panel.
 enum Packing : int32_t {
-  kFloat32Panels,  // [column][r] float
+  kFloat32Panels,  // [column][r] float, an odd last column followed by zeros
   kBf16Panels,     // [column / 2][r][column % 2] bfloat16, an odd last column padded with zero
-  kInt4Blocks,     // per 32 columns: [4][r][4] bytes of nibbles, [r] f16 scale, [r] f16 offset
-  kInt8Blocks,     // per 32 columns: [8][r][4] bytes, [r] f16 scale
+  kInt4Blocks,     // block_product.h
+  kInt8Blocks,     // block_product.h
 };
 
 }  // namespace quire::cpu

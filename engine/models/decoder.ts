@@ -140,7 +140,7 @@ export function sameLayers(count: number, window: number): readonly LayerSpec[] 
   return Array.from({ length: count }, () => ({ window, rope: 0 }));
 }
 
-/** `sliding_window`, or 0 when it is absent or not smaller than the context. */
+/** `sliding_window`, or 0 when it is absent. */
 export function configWindow(config: Fields): number {
   return config.has("sliding_window") ? config.count("sliding_window") : 0;
 }

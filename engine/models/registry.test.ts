@@ -128,6 +128,24 @@ describe("buildModel on config.json", () => {
     assert.throws(() => buildModel(checkpoint), refusal("MODEL_UNSUPPORTED", /chunked_attention/));
   });
 
+  it("refuses a list of layer types that is not as long as the layers", async () => {
+    const checkpoint = await fixture("qwen2", { layer_types: ["full_attention"] });
+
+    assert.throws(
+      () => buildModel(checkpoint),
+      refusal("CHECKPOINT_INVALID", /1 layer types for 3/),
+    );
+  });
+
+  it("gives Qwen no window unless use_sliding_window says so", async () => {
+    const { spec } = buildModel(await fixture("qwen2", { use_sliding_window: false }));
+
+    assert.deepEqual(
+      spec.layers.map(({ window }) => window),
+      [0, 0, 0],
+    );
+  });
+
   it("refuses bidirectional Gemma", async () => {
     const checkpoint = await fixture("gemma3", { use_bidirectional_attention: true });
 
@@ -233,6 +251,15 @@ describe("buildModel on GGUF metadata", () => {
     assert.equal(spec.normOffset, 0);
   });
 
+  it("gives every second layer of Gemma 2 a window, beginning with the first", async () => {
+    const { spec } = buildModel(asGemma2(await ggufFixture("gemma3", [])));
+
+    assert.deepEqual(
+      spec.layers.map(({ window }) => window),
+      [12, 0, 12, 0, 12, 0, 12],
+    );
+  });
+
   it("scales the scores of the largest Gemma 2 by its width per head", async () => {
     const gemma3 = await ggufFixture("gemma3", []);
     const scaleOf = (layerCount: number) => {
@@ -297,6 +324,20 @@ async function ggufFixture(
   assert.ok(checkpoint.source.format === "gguf");
   const metadata = new Map([...checkpoint.source.metadata, ...edit]);
   return { ...checkpoint, source: { format: "gguf", metadata } };
+}
+
+/** Gemma 3's checkpoint as one of Gemma 2, which has no norms of queries and keys. */
+function asGemma2(checkpoint: Checkpoint): Checkpoint {
+  assert.ok(checkpoint.source.format === "gguf");
+  const metadata = new Map<string, GgufValue>(
+    [...checkpoint.source.metadata].map(([key, value]) => [
+      key.replace("gemma3.", "gemma2."),
+      value,
+    ]),
+  );
+  metadata.set("general.architecture", "gemma2");
+  const tensors = new Map([...checkpoint.tensors].filter(([name]) => !/attn_[qk]_norm/.test(name)));
+  return { ...checkpoint, tensors, source: { format: "gguf", metadata } };
 }
 
 /** Gemma 3's checkpoint with the tensors of its first layer in every layer. */

@@ -5,10 +5,10 @@ import { before, describe, it } from "node:test";
 
 import { smollm2File } from "../../e2e/smollm2.ts";
 import { openCheckpoint } from "../checkpoint/checkpoint.ts";
-import { EngineError, type EngineErrorCode } from "../errors.ts";
-import type { Checkpoint, GgufValue, JsonObject } from "../models/model-spec.ts";
+import type { JsonObject } from "../models/model-spec.ts";
 import { ChatTemplate, openChatTemplate } from "./chat-template.ts";
 import { SpecialTokens } from "./special-tokens.ts";
+import { aFolder, aGguf, refusal } from "./testing.ts";
 import { openTokenizer, type Tokenizer } from "./tokenizer.ts";
 
 const special = new SpecialTokens(["<|im_start|>", "<|im_end|>", "<|", "¶"], "5ec2e7");
@@ -110,6 +110,10 @@ describe("ChatTemplate", () => {
     assert.equal(rendered, '[{"name": "weather"}]Hi NONE[weather Paris]');
   });
 
+  it("takes empty arguments of a call for none", () => {
+    assert.equal(render(withTools, [weatherCall("")]), "NONE[weather ]");
+  });
+
   it("takes an assistant's empty tool_calls for none", () => {
     const rendered = render("{{ 'tool_calls' in messages[0] }}", [
       { role: "assistant", content: "", tool_calls: [] },
@@ -157,15 +161,17 @@ describe("ChatTemplate", () => {
     ["<{{ messages[0].content }}im_end|>", "|"],
     ["<|im_{{ messages[0].content }}", "end|> x"],
     ["{{ messages[0].content }}end|>", "x <|im_"],
-    ["{{ messages[0].content }}{{ messages[0].content[0:0] }}|im_end|>", "<"],
+    ["{{ messages[0].content }}|im_end|>", "<"],
   ] as const) {
     it(`joins no control token from ${source} and ${content}`, () => {
-      const rendered = render(source, [user(content)]);
+      const tokens = new SpecialTokens(["<|im_end|>"], "5ec2e7");
+      const template = new ChatTemplate(source, {}, tokens);
+      const rendered = template.render([user(content)], { addGenerationPrompt: false });
 
-      const marked = special.mark(rendered);
+      const marked = tokens.mark(rendered);
 
-      assert.ok(!marked.includes(special.spell("<|im_end|>")));
-      assert.ok(!/[\u{f0000}-\u{fffff}]<\|im_end/u.test(marked));
+      assert.ok(marked.includes("<|im_end|>"));
+      assert.ok(!marked.includes(tokens.spell("<|im_end|>")));
     });
   }
 
@@ -260,6 +266,16 @@ describe("ChatTemplate", () => {
     });
   }
 
+  it("refuses variables named like its tokens", () => {
+    const template = new ChatTemplate("", { bos_token: "<s>" }, special);
+    const options = { addGenerationPrompt: false, extra: { bos_token: "x" } };
+
+    assert.throws(
+      () => template.render([], options),
+      refusal("REQUEST_INVALID", /"bos_token" is taken/, "chat_template_kwargs"),
+    );
+  });
+
   it("refuses a template that is not Jinja", () => {
     assert.throws(() => aTemplate("{% if %}"), refusal("MODEL_UNSUPPORTED", /cannot be parsed/));
   });
@@ -267,10 +283,9 @@ describe("ChatTemplate", () => {
 
 describe("openChatTemplate", () => {
   it("takes tokens from tokenizer_config.json, written as text or as objects", () => {
-    const checkpoint = aFolder("{{ bos_token }}{{ eos_token }}{{ pad_token }}", {
-      bos_token: "<s>",
-      eos_token: { content: "</s>" },
-      pad_token: null,
+    const checkpoint = aFolder({
+      chatTemplate: "{{ bos_token }}{{ eos_token }}{{ pad_token }}",
+      tokenizerConfig: { bos_token: "<s>", eos_token: { content: "</s>" }, pad_token: null },
     });
 
     const template = openChatTemplate(checkpoint, special);
@@ -279,12 +294,11 @@ describe("openChatTemplate", () => {
   });
 
   it("takes template and tokens from a GGUF file", () => {
-    const metadata = new Map<string, GgufValue>([
+    const checkpoint = aGguf([
       ["tokenizer.chat_template", "{{ bos_token }}!"],
       ["tokenizer.ggml.tokens", ["a", "<s>"]],
       ["tokenizer.ggml.bos_token_id", 1],
     ]);
-    const checkpoint = { ...aFolder(undefined, {}), source: { format: "gguf", metadata } } as const;
 
     const template = openChatTemplate(checkpoint, special);
 
@@ -292,10 +306,8 @@ describe("openChatTemplate", () => {
   });
 
   it("finds none in a base model", () => {
-    const gguf = { format: "gguf", metadata: new Map() } as const;
-
-    assert.equal(openChatTemplate(aFolder(undefined, {}), special), undefined);
-    assert.equal(openChatTemplate({ ...aFolder("", {}), source: gguf }, special), undefined);
+    assert.equal(openChatTemplate(aFolder({}), special), undefined);
+    assert.equal(openChatTemplate(aGguf([]), special), undefined);
   });
 });
 
@@ -310,29 +322,4 @@ function aTemplate(source: string): ChatTemplate {
 
 function render(source: string, messages: readonly JsonObject[]): string {
   return aTemplate(source).render(messages, { addGenerationPrompt: false });
-}
-
-function aFolder(chatTemplate: string | undefined, tokenizerConfig: JsonObject): Checkpoint {
-  return {
-    files: [],
-    tensors: new Map(),
-    source: {
-      format: "safetensors",
-      config: {},
-      generationConfig: undefined,
-      tokenizerJson: "{}",
-      tokenizerConfig,
-      chatTemplate,
-    },
-  };
-}
-
-function refusal(code: EngineErrorCode, says: RegExp, param?: string) {
-  return (error: unknown) => {
-    assert.ok(error instanceof EngineError, String(error));
-    assert.equal(error.code, code);
-    assert.match(error.message, says);
-    assert.equal(error.param, param);
-    return true;
-  };
 }

@@ -5,8 +5,8 @@ import { before, describe, it } from "node:test";
 
 import { smollm2File } from "../../e2e/smollm2.ts";
 import { openCheckpoint } from "../checkpoint/checkpoint.ts";
-import { EngineError, type EngineErrorCode } from "../errors.ts";
-import type { Checkpoint, GgufValue } from "../models/model-spec.ts";
+import type { Checkpoint } from "../models/model-spec.ts";
+import { aFolder, aGguf, type MetadataEntry, refusal, tokenTextsOf } from "./testing.ts";
 import { openTokenizer, type Tokenizer } from "./tokenizer.ts";
 
 const fixtures = join(import.meta.dirname, "fixtures");
@@ -79,19 +79,49 @@ describe("Tokenizer of tokenizer.json", () => {
 
   it("keeps the ids of added tokens that stand beyond the vocabulary with a gap", async () => {
     const tokenizer = openTokenizer(
-      aFolder(
-        JSON.stringify({
-          added_tokens: [added(9, "<|x|>", true), added(7, "<y>", false)],
+      aFolder({
+        tokenizerJson: JSON.stringify({
+          added_tokens: [added(9, "<|x|>", true), added(7, "<é>", false)],
           decoder: { type: "ByteLevel" },
           model: { vocab: { a: 0, b: 1, ab: 2 }, merges: [["a", "b"]] },
         }),
-      ),
+      }),
     );
 
-    assert.deepEqual([...(await tokenizer.encode("ab<|x|><y>a", parsed))], [2, 9, 7, 0]);
+    assert.deepEqual([...(await tokenizer.encode("ab<|x|><é>a", parsed))], [2, 9, 7, 0]);
     assert.equal(tokenizer.tokenCount, 10);
     assert.equal(tokenizer.pieces.piece(8), "");
-    assert.equal(tokenizer.addedTokenId("<y>"), 7);
+    assert.equal(tokenizer.addedTokenId("<é>"), 7);
+    assert.equal(tokenizer.decode([7]), "<é>");
+  });
+
+  it("finds no control token as a whole word either", async () => {
+    const tokenizer = openTokenizer(
+      aFolder({
+        tokenizerJson: JSON.stringify({
+          added_tokens: [added(2, "ab", true)],
+          decoder: { type: "ByteLevel" },
+          model: { ignore_merges: true, vocab: { a: 0, b: 1, ab: 2 }, merges: [] },
+        }),
+      }),
+    );
+
+    assert.deepEqual([...(await tokenizer.encode("ab", plain))], [0, 1]);
+    assert.deepEqual([...(await tokenizer.encode("ab", parsed))], [2]);
+  });
+
+  it("gives the unknown token for what the vocabulary cannot write", async () => {
+    const tokenizer = openTokenizer(
+      aFolder({
+        tokenizerJson: JSON.stringify({
+          added_tokens: [added(1, "<unk>", true)],
+          decoder: { type: "ByteLevel" },
+          model: { unk_token: "<unk>", vocab: { a: 0, "<unk>": 1 }, merges: [] },
+        }),
+      }),
+    );
+
+    assert.deepEqual([...(await tokenizer.encode("az", plain))], [0, 1]);
   });
 
   for (const { name, json, code, says } of [
@@ -122,7 +152,7 @@ describe("Tokenizer of tokenizer.json", () => {
     },
   ] as const) {
     it(`refuses ${name}`, () => {
-      assert.throws(() => openTokenizer(aFolder(json)), refusal(code, says));
+      assert.throws(() => openTokenizer(aFolder({ tokenizerJson: json })), refusal(code, says));
     });
   }
 });
@@ -131,9 +161,9 @@ describe("Tokenizer of a SentencePiece vocabulary in a GGUF file", () => {
   it("joins the pair with the best score first, and falls back to bytes", async () => {
     const tokenizer = openTokenizer(aSentencePiece());
 
-    assert.deepEqual(await texts(tokenizer, "abc"), ["▁", "a", "bc"]);
-    assert.deepEqual(await texts(tokenizer, "ab"), ["▁", "ab"]);
-    assert.deepEqual(await texts(tokenizer, "a€"), ["▁", "a", "<0xE2>", "<0x82>", "<0xAC>"]);
+    assert.deepEqual(await tokenTextsOf(tokenizer, "abc"), ["▁", "a", "bc"]);
+    assert.deepEqual(await tokenTextsOf(tokenizer, "ab"), ["▁", "ab"]);
+    assert.deepEqual(await tokenTextsOf(tokenizer, "a€"), ["▁", "a", "<0xE2>", "<0x82>", "<0xAC>"]);
   });
 
   it("adds a space before the text, and BOS, as the format does by default", async () => {
@@ -184,13 +214,21 @@ describe("Tokenizer of a SentencePiece vocabulary in a GGUF file", () => {
     assert.ok(!ids.includes(1));
   });
 
+  it("writes out what looks like a byte token", async () => {
+    const steps = [..."<0x0A"].map((_, i) => "<0x0A".slice(0, i + 1));
+    const pieces = [...new Set([...steps, ..."0xA>"])];
+    const tokenizer = openTokenizer(aSentencePiece([], pieces));
+
+    assert.deepEqual(await tokenTextsOf(tokenizer, "<0x0A>"), ["▁", "<0x0A", ">"]);
+  });
+
   it("lets Phi 3's added tokens swallow the newline after them", async () => {
     const phi = openTokenizer(aSentencePiece([["general.architecture", "phi3"]]));
     const other = openTokenizer(aSentencePiece());
     const text = "<br>\na";
 
-    assert.deepEqual(await texts(phi, text), ["<br>", "▁", "a"]);
-    assert.deepEqual(await texts(other, text), ["<br>", "▁", "<0x0A>", "a"]);
+    assert.deepEqual(await tokenTextsOf(phi, text), ["<br>", "▁", "a"]);
+    assert.deepEqual(await tokenTextsOf(other, text), ["<br>", "▁", "<0x0A>", "a"]);
   });
 
   for (const { name, edit, code, says } of [
@@ -217,41 +255,7 @@ describe("Tokenizer of a SentencePiece vocabulary in a GGUF file", () => {
       assert.throws(() => openTokenizer(aSentencePiece([edit])), refusal(code, says));
     });
   }
-
-  it("refuses a pre-tokenizer that it would have to guess", () => {
-    const checkpoint = aGguf([
-      ["tokenizer.ggml.model", "gpt2"],
-      ["tokenizer.ggml.pre", "novel"],
-      ["tokenizer.ggml.tokens", ["a"]],
-      ["tokenizer.ggml.merges", []],
-    ]);
-
-    assert.throws(() => openTokenizer(checkpoint), refusal("MODEL_UNSUPPORTED", /"novel".*qwen2/));
-  });
 });
-
-describe("pre-tokenizers by GGUF's names", () => {
-  for (const { pre, text, words } of [
-    { pre: "gpt-2", text: "I'll 123 go", words: ["I", "'ll", "Ġ123", "Ġgo"] },
-    { pre: "smollm", text: "a 123", words: ["a", "Ġ", "1", "2", "3"] },
-    { pre: "llama-bpe", text: "a 12345", words: ["a", "Ġ", "123", "45"] },
-    { pre: "qwen2", text: "a 12", words: ["a", "Ġ", "1", "2"] },
-    { pre: "tekken", text: "helloWorld 12", words: ["hello", "World", "Ġ", "1", "2"] },
-    { pre: "gpt-4o", text: "helloWorld's 12", words: ["hello", "World's", "Ġ", "12"] },
-    { pre: "default", text: "a+1234", words: ["a", "+", "123", "4"] },
-  ]) {
-    it(`cuts words as ${pre} does`, async () => {
-      const tokenizer = openTokenizer(aWordTokenizer(pre, words));
-
-      assert.deepEqual(await texts(tokenizer, text), words);
-    });
-  }
-});
-
-async function texts(tokenizer: Tokenizer, text: string): Promise<(string | undefined)[]> {
-  const ids = await tokenizer.encode(text, plain);
-  return [...ids].map((id) => tokenizer.pieces.text(id));
-}
 
 function tinyCheckpoint(name: string): string {
   return join(import.meta.dirname, "..", "models", "fixtures", name);
@@ -262,29 +266,11 @@ function added(id: number, content: string, special: boolean) {
   return { id, content, special, ...exact };
 }
 
-function aFolder(tokenizerJson: string): Checkpoint {
-  return {
-    files: [],
-    tensors: new Map(),
-    source: {
-      format: "safetensors",
-      config: {},
-      generationConfig: undefined,
-      tokenizerJson,
-      tokenizerConfig: undefined,
-      chatTemplate: undefined,
-    },
-  };
-}
-
-type Entry = readonly [string, GgufValue];
-
-function aGguf(entries: readonly Entry[]): Checkpoint {
-  return { files: [], tensors: new Map(), source: { format: "gguf", metadata: new Map(entries) } };
-}
-
 /** Three control tokens, a user-defined one, the bytes, and a few pieces with scores. */
-function aSentencePiece(edits: readonly Entry[] = []): Checkpoint {
+function aSentencePiece(
+  edits: readonly MetadataEntry[] = [],
+  more: readonly string[] = [],
+): Checkpoint {
   const bytes = Array.from(
     { length: 256 },
     (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
@@ -296,6 +282,7 @@ function aSentencePiece(edits: readonly Entry[] = []): Checkpoint {
     ["c", -12],
     ["ab", -5],
     ["bc", -3],
+    ...more.map((text): [string, number] => [text, -1]),
   ];
   const tokens = ["<unk>", "<s>", "</s>", "<br>", ...bytes, ...pieces.map(([text]) => text)];
   const types = [2, 3, 3, 4, ...bytes.map(() => 6), ...pieces.map(() => 1)];
@@ -309,28 +296,4 @@ function aSentencePiece(edits: readonly Entry[] = []): Checkpoint {
     ["tokenizer.ggml.unknown_token_id", 0],
     ...edits,
   ]);
-}
-
-/** A vocabulary with each word whole, and merges that build it from its left end. */
-function aWordTokenizer(pre: string, words: readonly string[]): Checkpoint {
-  const prefixes = words.flatMap((word) => [...word].map((_, i) => word.slice(0, i + 1)));
-  const characters = [...words.join("")];
-  const merges = words.flatMap((word) =>
-    [...word].slice(1).map((character, i) => `${word.slice(0, i + 1)} ${character}`),
-  );
-  return aGguf([
-    ["tokenizer.ggml.model", "gpt2"],
-    ["tokenizer.ggml.pre", pre],
-    ["tokenizer.ggml.tokens", [...new Set([...characters, ...prefixes])]],
-    ["tokenizer.ggml.merges", [...new Set(merges)]],
-  ]);
-}
-
-function refusal(code: EngineErrorCode, says: RegExp): (error: unknown) => boolean {
-  return (error) => {
-    assert.ok(error instanceof EngineError, String(error));
-    assert.equal(error.code, code);
-    assert.match(`${error.message}. ${error.remedy}`, says);
-    return true;
-  };
 }

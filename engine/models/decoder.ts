@@ -168,7 +168,7 @@ export function slidingLayers(config: Fields): readonly boolean[] {
  * Where Transformers keeps the rope: `rope_theta` and `rope_scaling` in version 4,
  * `rope_parameters` in version 5, there by type of layer where types differ.
  */
-export function ropeFields(config: Fields): {
+function ropeFields(config: Fields): {
   readonly base: number;
   readonly scaling: Fields | undefined;
   readonly partialFactor: number;

@@ -2,7 +2,7 @@ import { type Fields, unsupported } from "./fields.ts";
 import type { Rope } from "./model-spec.ts";
 
 /** What a rope needs to know besides the checkpoint's own description of it. */
-export interface RopeContext {
+interface RopeContext {
   /** Elements of a head that are rotated. */
   readonly dimensions: number;
   /** Longest context that the checkpoint was made for. */
@@ -14,7 +14,7 @@ export interface RopeContext {
 }
 
 /** `base ** (-2 i / dimensions)` for each rotated pair i. */
-export function inverseFrequencies(base: number, dimensions: number): Float64Array {
+function inverseFrequencies(base: number, dimensions: number): Float64Array {
   return Float64Array.from({ length: dimensions / 2 }, (_, i) => base ** ((-2 * i) / dimensions));
 }
 
@@ -113,6 +113,6 @@ function longRope(base: number, scaling: Fields, context: RopeContext): Rope {
 }
 
 /** Ding et al., LongRoPE (2024): what keeps the scores' entropy as the context grows. */
-export function longRopeMagnitude(stretch: number, original: number): number {
+function longRopeMagnitude(stretch: number, original: number): number {
   return stretch <= 1 ? 1 : Math.sqrt(1 + Math.log(stretch) / Math.log(original));
 }

@@ -31,7 +31,7 @@ export function ggufTokenTexts(metadata: GgufMetadata): readonly string[] {
 }
 
 /** Type of each token; the usual one where the file does not say. */
-export function ggufTokenTypes(metadata: GgufMetadata): ArrayLike<number> {
+function ggufTokenTypes(metadata: GgufMetadata): ArrayLike<number> {
   const types = metadata.get(`${prefix}token_type`);
   return ArrayBuffer.isView(types) ? types : [];
 }

@@ -91,7 +91,6 @@ export class EngineLoop {
   #submit(plan: StepPlan): void {
     submitPlan(plan, this.#scheduler.kv.rows, this.#device);
     for (const request of plan.opened) {
-      if (request.admissionCount > 1) continue;
       this.#emit(this.#encoder.admitted(request.index, request.cachedTokenCount));
     }
   }

@@ -137,7 +137,7 @@ export class RingReader {
 
   /** Resolves when the writer publishes; for a thread that may not block. */
   async waitAsync(): Promise<void> {
-    const { async: waits, value } = Atomics.waitAsync(this.#control, signalPlace, this.#seenSignal);
-    if (waits) await value;
+    const waiting = Atomics.waitAsync(this.#control, signalPlace, this.#seenSignal);
+    if (waiting.async) await waiting.value;
   }
 }

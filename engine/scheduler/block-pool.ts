@@ -19,7 +19,6 @@ export class BlockPool {
   readonly #newer: Int32Array;
   readonly #older: Int32Array;
   #idleCount = 0;
-  #releaseCount = 0;
   readonly #onEvict: (block: number) => void;
 
   /** @param onEvict called with an idle block that is about to be handed out for other tokens */
@@ -52,11 +51,6 @@ export class BlockPool {
   /** Blocks that `allocate` can hand out. */
   get availableCount(): number {
     return this.#freeCount + this.#idleCount;
-  }
-
-  /** Grows whenever a block becomes available: while it stands still, what did not fit does not. */
-  get releaseCount(): number {
-    return this.#releaseCount;
   }
 
   references(block: number): number {
@@ -97,7 +91,6 @@ export class BlockPool {
     if (references === 0) throw new Error(`block ${block} is released without being held`);
     this.#references[block] = references - 1;
     if (references > 1) return;
-    this.#releaseCount += 1;
     if (this.#cached[block] === 1) this.#linkNewest(block);
     else this.#free[this.#freeCount++] = block;
   }

@@ -92,6 +92,15 @@ describe("preemption", () => {
   });
 });
 
+describe("a request that awaits a token", () => {
+  it("is never given another row", () => {
+    const run = new SchedulerRun();
+    run.enqueue(aRequestInit()).pendingCount = 1;
+
+    assert.throws(() => run.schedule(), /request 0 awaits a token/);
+  });
+});
+
 describe("step fences", () => {
   it("hold the blocks and the row of an aborted request until its step has retired", () => {
     const run = new SchedulerRun({ maxRows: 1 });

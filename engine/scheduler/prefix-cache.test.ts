@@ -84,17 +84,23 @@ describe("PrefixCache", () => {
   });
 
   it("extends a chain by full blocks only, from where it stood", () => {
-    const cache = new PrefixCache(8, blockSize);
+    let hashCount = 0;
+    const cache = new PrefixCache(8, blockSize, (...args) => {
+      hashCount += 1;
+      mixBlock(...args);
+    });
     const whole = aChain(cache, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     const links = new Int32Array(8);
     const tokens = Int32Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9);
 
+    hashCount = 0;
     let linkCount = cache.extendChain(links, 1, tokens, 7);
     assert.equal(linkCount, 2);
     assert.deepEqual([...links.subarray(4)], [0, 0, 0, 0], "the second block is not full");
     linkCount = cache.extendChain(links, linkCount, tokens, 9);
     assert.equal(linkCount, 3);
     assert.equal(cache.extendChain(links, linkCount, tokens, 5), 3, "a chain does not shrink");
+    assert.equal(hashCount, 2, "each block is hashed once");
 
     assert.deepEqual(links, whole.links);
   });

@@ -72,6 +72,55 @@ describe("the prefix cache", () => {
     assert.equal(run.requests.get(2)?.cachedTokenCount, 12);
   });
 
+  it("keeps the block that the second last token fills", () => {
+    const run = new SchedulerRun();
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(10), maxTokens: 7 }));
+    run.runToEnd();
+    const turn = Int32Array.from([...promptOf(10), ...(run.tokens.get(0) ?? []), 7]);
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: turn }));
+    run.step();
+
+    assert.equal(run.requests.get(1)?.cachedTokenCount, 16);
+  });
+
+  it("asks for no more blocks than the prefix leaves to compute", () => {
+    const run = new SchedulerRun({ blockCount: 12, maxModelLen: 40 });
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(33), maxTokens: 3 }));
+    run.step();
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: promptOf(34), maxTokens: 3 }));
+    run.step();
+
+    assert.equal(run.requests.get(1)?.cachedTokenCount, 32);
+  });
+
+  it("counts idle blocks that a hit revives as taken", () => {
+    const run = new SchedulerRun({ blockCount: 12, maxModelLen: 40 });
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(33), maxTokens: 1 }));
+    run.runToEnd();
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: promptOf(9, 100), maxTokens: 4 }));
+    run.step();
+    run.enqueue(aRequestInit({ index: 2, promptTokenIds: promptOf(33), maxTokens: 4 }));
+    run.step();
+
+    assert.equal(run.requests.get(2)?.row, -1, "eight idle and one new do not leave a reserve");
+    run.runToEnd();
+  });
+
+  it("takes the blocks back that a preempted request computes again", () => {
+    const run = new SchedulerRun({ blockCount: 6, maxModelLen: 24 });
+    for (const index of [0, 1]) {
+      const promptTokenIds = promptOf(8, index * 100);
+      run.enqueue(aRequestInit({ index, promptTokenIds, maxTokens: 12 }));
+    }
+    run.runToEnd();
+    assert.ok(run.scheduler.counters.preemptionCount > 0);
+    const turn = Int32Array.from([...promptOf(8, 100), ...(run.tokens.get(1) ?? [])]);
+    run.enqueue(aRequestInit({ index: 2, promptTokenIds: turn }));
+    run.step();
+
+    assert.equal(run.requests.get(2)?.cachedTokenCount, 16);
+  });
+
   it("counts a request that resumes neither as a query nor as a hit", () => {
     const run = new SchedulerRun({ blockCount: 6, maxModelLen: 24 });
     for (const index of [0, 1]) {

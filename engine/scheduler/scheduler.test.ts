@@ -96,7 +96,7 @@ describe("Scheduler.schedule", () => {
     run.schedule();
     run.schedule();
 
-    assert.throws(() => run.schedule(), /third step/);
+    assert.throws(() => run.schedule(), /a third step is scheduled/);
   });
 });
 

@@ -81,8 +81,6 @@ export class Scheduler {
   #retiredStep = 0;
   #arrivalCount = 0;
   #queuedTokens = 0;
-  /** The pool's release count when the first waiting request last failed to fit; -1 if it has not. */
-  #blockedAt = -1;
   readonly #opened: Request[] = [];
   readonly #grownRows: Int32Array;
   #grownCount = 0;
@@ -245,8 +243,7 @@ export class Scheduler {
   }
 
   #admitWaiting(step: Step): void {
-    const { pool, rows } = this.kv;
-    while (rows.freeCount > 0 && pool.releaseCount !== this.#blockedAt) {
+    while (this.kv.rows.freeCount > 0) {
       const request = this.#waiting.first;
       if (request === undefined || !this.#admit(step, request)) return;
     }
@@ -255,13 +252,11 @@ export class Scheduler {
   /** Gives a row and blocks for all known tokens, or nothing: a half-placed prompt could deadlock. */
   #admit(step: Step, request: Request): boolean {
     const { pool, rows } = this.kv;
-    if (request.pendingCount > 0) return false;
+    // The step that samples it was committed before the first schedule after the preemption's.
+    if (request.pendingCount > 0) throw new Error(`request ${request.index} awaits a token`);
     const hitBlocks = this.kv.findPrefix(request);
     const reserve = rows.isEmpty ? 0 : Math.ceil(pool.blockCount * watermark);
-    if (this.kv.demand(request, hitBlocks) + reserve > pool.availableCount) {
-      this.#blockedAt = pool.releaseCount;
-      return false;
-    }
+    if (this.kv.demand(request, hitBlocks) + reserve > pool.availableCount) return false;
     const start = hitBlocks * this.#limits.blockSize;
     const count = this.#budget.prefill(start, request.tokenCount - start);
     if (count === 0) return false;
@@ -287,7 +282,6 @@ export class Scheduler {
   #preempt(request: Request): void {
     this.counters.preemptionCount += 1;
     this.#leaveRow(request);
-    request.computedCount = 0;
     this.#wait(request);
   }
 
@@ -310,13 +304,11 @@ export class Scheduler {
   #wait(request: Request): void {
     this.#waiting.insert(request);
     this.#queuedTokens += request.queuedTokens;
-    this.#blockedAt = -1;
   }
 
   #leaveWaiting(request: Request): void {
     this.#waiting.remove(request);
     this.#queuedTokens -= request.queuedTokens;
-    this.#blockedAt = -1;
   }
 
   #leaveRow(request: Request): void {

@@ -13,7 +13,6 @@ export class RequestTimer {
   #firstMs = 0;
   #lastMs = 0;
   #tokenCount = 0;
-  #finished = false;
 
   constructor(sink: TimerSink) {
     this.#sink = sink;
@@ -34,10 +33,8 @@ export class RequestTimer {
     this.#tokenCount += count;
   }
 
-  /** Counts once, however often it is called. */
+  /** Called once, at the end. */
   finish(reason: FinishedReason): void {
-    if (this.#finished) return;
-    this.#finished = true;
     const seconds = (performance.now() - this.#startedMs) / 1000;
     const decodeSeconds = (this.#lastMs - this.#firstMs) / 1000;
     this.#sink.finish(reason, seconds, decodeSeconds, this.#tokenCount);

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { EngineError } from "../errors.ts";
-import { Lifecycle } from "./lifecycle.ts";
 import { aServer, type TestServer } from "./test-server.ts";
 
 describe("buildApp", () => {
@@ -282,10 +281,6 @@ describe("draining", () => {
     assert.equal(drained, false);
     assert.equal((await running).statusCode, 503);
     assert.equal((await running).json().error.code, "aborted");
-  });
-
-  it("is done at once when nothing is in flight", async () => {
-    assert.equal(await new Lifecycle().drained(0), true);
   });
 });
 

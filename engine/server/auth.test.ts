@@ -54,26 +54,34 @@ describe("API keys", () => {
     writeFileSync(join(folder, "second"), "new key\nnew\n");
     symlinkSync("first", join(folder, "keys"));
     const reloads: unknown[] = [];
-    const keys = new ApiKeys(join(folder, "keys"), (error) => reloads.push(error));
+    const keys = new ApiKeys(join(folder, "keys"), (error) => reloads.push(error), 5);
     t.after(() => keys.close());
 
     symlinkSync("second", join(folder, "swap"));
     renameSync(join(folder, "swap"), join(folder, "keys"));
     await until(() => reloads.length > 0, "the keys are read again");
+    await new Promise((resolve) => setTimeout(resolve, 30));
 
     assert.deepEqual(reloads, [undefined]);
     keys.check("Bearer new");
     assert.throws(() => keys.check("Bearer old"), isUnauthorized);
   });
 
-  it("stay when the file becomes unreadable or empty", async (t) => {
+  it("stay while the file is empty or gone", async (t) => {
     const { keys, path, reloads } = keysOf(t, "secret");
 
     writeFileSync(path, "# nothing\n");
     await until(() => reloads.length > 0, "the change is seen");
 
-    assert.ok(reloads[0] instanceof EngineError);
+    rmSync(path);
+    await until(() => reloads.length > 1, "the loss is seen");
+    writeFileSync(path, "next\n");
     keys.check("Bearer secret");
+    await until(() => reloads.length > 2, "the new file is seen");
+
+    assert.ok(reloads[0] instanceof EngineError && reloads[1] instanceof EngineError);
+    assert.equal(reloads[2], undefined);
+    keys.check("Bearer next");
   });
 
   it("must be there at the start", (t) => {
@@ -91,7 +99,7 @@ function keysOf(t: TestContext, content: string) {
   const path = join(folder, "keys");
   writeFileSync(path, content);
   const reloads: unknown[] = [];
-  const keys = new ApiKeys(path, (error) => reloads.push(error));
+  const keys = new ApiKeys(path, (error) => reloads.push(error), 5);
   t.after(() => keys.close());
   return { keys, path, reloads };
 }

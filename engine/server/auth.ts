@@ -1,33 +1,39 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import { readFileSync, unwatchFile, watchFile } from "node:fs";
+import { readFileSync } from "node:fs";
 import { EngineError } from "../errors.ts";
 
-const pollMs = 1000;
+const defaultPollMs = 1000;
 const bearer = /^Bearer +(\S+) *$/i;
 
 /**
- * The API keys of a file, one a line, `#` for comments. The file is read again within a second of a
- * change, also when a mounted Secret swaps the link behind it; while it cannot be read, or holds no
- * key, the keys before stay.
+ * The API keys of a file, one a line, `#` for comments. The file is looked at every second, so that
+ * a change counts also when a mounted Secret swaps the link behind it; while it cannot be read, or
+ * holds no key, the keys before stay.
  */
 export class ApiKeys {
   readonly #path: string;
   readonly #onReload: (error: unknown) => void;
+  readonly #poll: NodeJS.Timeout;
+  /** Content of the file, or why it could not be read, when it was last looked at. */
+  #seen: string;
   #digests: readonly Buffer[];
 
   /**
-   * @param onReload called after each attempt to read a changed file, with the failure if there was one
+   * @param onReload called after each change, with the failure if the file is unusable
+   * @param pollMs time between two looks at the file
    * @throws EngineError CONFIG_INVALID when the file cannot be read or holds no key
    */
-  constructor(path: string, onReload: (error: unknown) => void) {
+  constructor(path: string, onReload: (error: unknown) => void, pollMs = defaultPollMs) {
     this.#path = path;
     this.#onReload = onReload;
-    this.#digests = readKeys(path);
-    watchFile(path, { persistent: false, interval: pollMs }, this.#reload);
+    const content = contentOf(path);
+    this.#seen = String(content);
+    this.#digests = digestsOf(content, path);
+    this.#poll = setInterval(() => this.#look(), pollMs).unref();
   }
 
   close(): void {
-    unwatchFile(this.#path, this.#reload);
+    clearInterval(this.#poll);
   }
 
   /** @throws EngineError UNAUTHORIZED */
@@ -54,23 +60,29 @@ export class ApiKeys {
     return accepted;
   }
 
-  readonly #reload = (): void => {
+  #look(): void {
+    const content = contentOf(this.#path);
+    if (String(content) === this.#seen) return;
+    this.#seen = String(content);
     try {
-      this.#digests = readKeys(this.#path);
+      this.#digests = digestsOf(content, this.#path);
       this.#onReload(undefined);
     } catch (error) {
       this.#onReload(error);
     }
-  };
+  }
 }
 
-function readKeys(path: string): readonly Buffer[] {
-  let content: string;
+function contentOf(path: string): string | EngineError {
   try {
-    content = readFileSync(path, "utf8");
+    return readFileSync(path, "utf8");
   } catch (error) {
-    throw unreadable(path, error);
+    return unreadable(path, error);
   }
+}
+
+function digestsOf(content: string | EngineError, path: string): readonly Buffer[] {
+  if (content instanceof EngineError) throw content;
   const keys = content
     .split("\n")
     .map((line) => line.trim())

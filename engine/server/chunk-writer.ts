@@ -81,7 +81,6 @@ export class ChunkWriter implements ChoiceSink {
   }
 
   finish(choice: Choice): void {
-    if (this.#prefixes[choice.index] === undefined) this.#open(choice);
     const { index, finishReason, stopReason } = choice;
     const reason = `"finish_reason":"${finishReason}","stop_reason":${JSON.stringify(stopReason)}`;
     this.#send(`${this.#head}{"index":${index},${this.#shape.empty},"logprobs":null,${reason}}]`);
@@ -128,7 +127,6 @@ export class ChunkWriter implements ChoiceSink {
     }
     const prefix = begin + this.#shape.before;
     this.#prefixes[choice.index] = prefix;
-    this.#offsets[choice.index] = echo.length;
     return prefix;
   }
 

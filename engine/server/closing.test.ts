@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { type AddressInfo, connect } from "node:net";
 import { describe, it, type TestContext } from "node:test";
 import { aServer, type TestServer, until } from "./test-server.ts";
@@ -44,6 +45,42 @@ describe("draining and closing a listening app", () => {
 
     assert.equal(finished, false);
     await assert.rejects(fetch(`${url}/health`));
+  });
+});
+
+describe("closing a listening app", () => {
+  it("refuses in OpenAI's shape what was on its way", async (t) => {
+    const { server, url } = await listening(t);
+    const socket = connect(Number(new URL(url).port), "127.0.0.1");
+    t.after(() => socket.destroy());
+    const body = '{"prompt":"a"}';
+    const head = "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json";
+    const connected = once(server.app.server, "connection");
+    socket.write(head.slice(0, 40));
+    const [accepted] = await connected;
+    await until(() => accepted.bytesRead > 0, "the beginning of the request");
+
+    const stopped = stop(server, 1000);
+    await until(() => !server.app.server.listening, "closing");
+    socket.write(`${head.slice(40)}\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    const [answer] = await once(socket, "data");
+
+    assert.match(String(answer), /^HTTP\/1\.1 503 .*"code":"draining"/s);
+    await stopped;
+  });
+
+  it("does not wait for a request that never arrives whole", async (t) => {
+    const { server, url } = await listening(t);
+    const socket = connect(Number(new URL(url).port), "127.0.0.1");
+    t.after(() => socket.destroy());
+    const connected = once(server.app.server, "connection");
+    socket.write("POST /v1/completions HTTP/1.1\r\n");
+    await connected;
+    const startedMs = performance.now();
+
+    await stop(server, 1000);
+
+    assert.ok(performance.now() - startedMs < 3000);
   });
 });
 

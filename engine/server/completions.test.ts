@@ -43,6 +43,11 @@ describe("POST /v1/completions", () => {
 
     assert.deepEqual(await texts("ab"), ["ab"]);
     assert.deepEqual(await texts(["ab", "cd"], 2), ["ab", "ab", "cd", "cd"]);
+    const { choices } = (await post(server, { prompt: ["ab", "cd"], n: 2 })).json();
+    assert.deepEqual(
+      choices.map(({ index }: { index: number }) => index),
+      [0, 1, 2, 3],
+    );
     assert.deepEqual(await texts([97, 98]), ["ab"]);
     assert.deepEqual(await texts([[97], [98]]), ["a", "b"]);
     assert.deepEqual(await texts(["a", [98]]), ["a", "b"]);
@@ -177,6 +182,19 @@ describe("POST /v1/completions", () => {
 
     assert.deepEqual(choice.token_ids, [97, 98, 256]);
     assert.deepEqual(choice.prompt_token_ids, [97, 98]);
+  });
+
+  it("aborts the other choices when one fails", async () => {
+    const server = await aServer();
+    server.engine.updatesBeforeHold = 1;
+    server.engine.breakAt = { update: 2, reason: "error" };
+
+    const answer = post(server, { prompt: ["abc", "def"] });
+    await until(() => server.engine.generations.length === 2, "both choices");
+    server.engine.generations[0]?.release();
+
+    assert.equal((await answer).statusCode, 500);
+    assert.ok(server.engine.generations[1]?.wasAborted);
   });
 
   it("admits all choices of a request or none", async () => {

@@ -17,7 +17,6 @@ export const ajvOptions = {
   allErrors: false,
   verbose: true,
   strict: false,
-  strictNumbers: true,
   allowUnionTypes: true,
 } as const;
 

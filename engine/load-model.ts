@@ -1,6 +1,7 @@
 /** From a model's URI to an engine that serves it, telling how far it has come. */
 import { openCheckpoint } from "./checkpoint/checkpoint.ts";
 import { resolveModel } from "./checkpoint/sources.ts";
+import { tensorFloats } from "./checkpoint/tensor-floats.ts";
 import type { EngineConfig } from "./config.ts";
 import type { StartupReport } from "./contract.ts";
 import type { DeviceOptions, LoadProgress } from "./device.ts";
@@ -42,16 +43,16 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
     ...(options.hubToken === undefined ? {} : { token: options.hubToken }),
   });
   const checkpoint = await openCheckpoint(path);
-  const model = buildModel(
-    checkpoint,
-    config.maxModelLen === 0 ? {} : { maxModelLen: config.maxModelLen },
-  );
+  const model = buildModel(checkpoint, {
+    readFloats: (entry) => tensorFloats(checkpoint, entry),
+    ...(config.maxModelLen === 0 ? {} : { maxModelLen: config.maxModelLen }),
+  });
   const tokenizer = openTokenizer(checkpoint);
   const text = new ModelText({
     tokenizer,
     chatTemplate: openChatTemplate(checkpoint, tokenizer.specialTokens),
     vocabularySize: model.spec.vocabSize,
-    endTokenIds: endTokenIds(checkpoint),
+    endTokenIds: endTokenIds(checkpoint, (token) => tokenizer.addedTokenId(token)),
   });
   const running = await startDevice(config, model, onReport);
   await warmUp(running, onReport);

@@ -33,6 +33,7 @@ describe("openCheckpoint", () => {
       ...aModel,
       "model.safetensors": weights("w"),
       "other.safetensors": "not read",
+      "model.safetensors.index.json": "not read",
       "generation_config.json": `{"eos_token_id": 2}`,
       "tokenizer_config.json": `{"chat_template": "from the tokenizer"}`,
       "chat_template.jinja": "from the file",

@@ -108,11 +108,14 @@ describe("readGguf", () => {
   });
 
   it("reads 262,144 strings that span the window's pieces", () => {
-    const strings = Array.from({ length: 262_144 }, (_, i) => `token number ${i} ▁`);
+    const strings = Array.from({ length: 262_144 }, (_, i) => `token number ${i} ${"▁".repeat(9)}`);
     const items = Buffer.concat(strings.map((text) => ggufString(text)));
     const bytes = aGguf({ metadata: [["tokens", ggufArray(8, strings.length, items)]] });
 
-    assert.deepEqual(readGguf(sourceOf(bytes)).metadata.get("tokens"), strings);
+    const { metadata, tensors } = readGguf(sourceOf(bytes));
+
+    assert.deepEqual(metadata.get("tokens"), strings);
+    assert.equal(tensors[0]?.offset, bytes.length - 256);
   });
 
   const two64 = 2n ** 64n - 1n;
@@ -209,6 +212,7 @@ describe("readGguf", () => {
       { tensors: [{ offset: 16 }] },
       /offset 16 into the data is not a multiple of 32/,
     ],
+    ["an offset of 2^53", { tensors: [{ offset: 2 ** 53 }] }, /9007199254740992 is more than any/],
     ["an offset of 2^64", { tensors: [{ offset: two64 }] }, /is more than any file holds/],
     [
       "an offset behind the file",

@@ -82,7 +82,7 @@ export function readGguf(source: HeaderSource): Gguf {
   const dataStart = Math.ceil(cursor.position / alignment) * alignment;
   const tensors = entries.map((entry) => place(entry, dataStart, alignment, file));
   refuseRepeatedNames(tensors, file);
-  return { metadata, tensors: checkRanges(tensors, file, dataStart, size) };
+  return { metadata, tensors: checkRanges(tensors, file, size) };
 }
 
 function readMagicAndVersion(cursor: GgufCursor, file: string): void {

@@ -26,11 +26,11 @@ describe("readSafetensors", () => {
   });
 
   it("reads scalars, F16, padding after the header, and escaped names", () => {
-    const header = ` {"\\u0061": {"dtype": "F16", "shape": [], "data_offsets": [0, 2]}}   `;
+    const header = ` {"\\u0061\\"[{:": {"dtype": "F16", "shape": [], "data_offsets": [0, 2]}}   `;
 
     const [tensor] = readSafetensors(sourceOf(aSafetensors(header, 2)), 0);
 
-    assert.equal(tensor?.name, "a");
+    assert.equal(tensor?.name, 'a"[{:');
     assert.deepEqual(tensor?.shape, []);
     assert.equal(tensor?.byteLength, 2);
   });
@@ -102,6 +102,11 @@ describe("readSafetensors", () => {
       "fewer bytes than the shape takes",
       entry("F32", [4], [0, 12]),
       /tensor "w": data_offsets \[0,12\] hold 12 bytes, but F32 of shape \[4\] takes 16 \(at byte/,
+    ],
+    [
+      "more bytes than the shape takes",
+      entry("F32", [3], [0, 16]),
+      /hold 16 bytes, but .* takes 12/,
     ],
     ["offsets in reverse", entry("F32", [4], [16, 0]), /data_offsets \[16,0\] hold -16 bytes/],
     [

@@ -34,7 +34,7 @@ export function readSafetensors(source: HeaderSource, fileIndex: number): Tensor
     tensors.push(parseTensor(name, value, fileIndex, dataStart, { file, tensor: name }));
   }
 
-  const inOrder = checkRanges(tensors, file, dataStart, size);
+  const inOrder = checkRanges(tensors, file, size);
   checkNoGaps(inOrder, source, dataStart);
   return inOrder;
 }

@@ -49,7 +49,7 @@ export function tensorByteLength(type: WeightType, shape: readonly number[], pla
 }
 
 /**
- * Checks that the tensors of one file lie inside `[dataStart, fileSize)` and share no byte.
+ * Checks that the tensors of one file end inside it and share no byte.
  *
  * @returns them in the order of their offsets.
  * @throws EngineError CHECKPOINT_INVALID naming the first tensor at fault.
@@ -57,7 +57,6 @@ export function tensorByteLength(type: WeightType, shape: readonly number[], pla
 export function checkRanges(
   tensors: readonly TensorEntry[],
   file: string,
-  dataStart: number,
   fileSize: number,
 ): TensorEntry[] {
   const inOrder = tensors.toSorted((a, b) => a.offset - b.offset);
@@ -65,7 +64,7 @@ export function checkRanges(
   for (const tensor of inOrder) {
     const place = { file, tensor: tensor.name, offset: tensor.offset };
     const end = tensor.offset + tensor.byteLength;
-    if (tensor.offset < dataStart || end > fileSize) {
+    if (end > fileSize) {
       const fact = `its ${tensor.byteLength} bytes end at byte ${end} of a file of ${fileSize}`;
       throw invalidCheckpoint(place, fact, "The file is truncated: download it again.");
     }

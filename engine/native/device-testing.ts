@@ -121,9 +121,13 @@ export function openRequest(device: Device, request: TestRequest, blocksPerRow =
 }
 
 /** Runs requests together to their end, all of their chunks of a step in one batch. */
-export function runTogether(device: Device, requests: readonly TestRequest[]): SampledToken[][] {
+export function runTogether(
+  device: Device,
+  requests: readonly TestRequest[],
+  blocksPerRow?: number,
+): SampledToken[][] {
   const runs = requests.map((request) => new RequestRun(request));
-  for (const request of requests) openRequest(device, request);
+  for (const request of requests) openRequest(device, request, blocksPerRow);
   for (;;) {
     const active = runs.filter((run) => !run.done);
     if (active.length === 0) return runs.map(({ sampled }) => sampled);
@@ -176,4 +180,59 @@ export function elementOf<T>(values: ArrayLike<T>, index: number): T {
   const value = values[index];
   if (value === undefined) throw new Error(`no element ${index} of ${values.length}`);
   return value;
+}
+
+export function logSoftmax(logits: ArrayLike<number>): number[] {
+  const values = Array.from(logits);
+  const max = Math.max(...values);
+  const logSum = max + Math.log(values.reduce((sum, value) => sum + Math.exp(value - max), 0));
+  return values.map((value) => value - logSum);
+}
+
+export interface ForcedStep {
+  /** What the device would have said. */
+  readonly tokenId: number;
+  /** Log-probability of what it was forced to say, if among the reported ones. */
+  readonly logprob: number | undefined;
+}
+
+/** Greedy steps along a given continuation: the device never sees its own choice. */
+export function teacherForce(
+  device: Device,
+  promptTokenIds: readonly number[],
+  continuation: readonly number[],
+  blocksPerRow?: number,
+): ForcedStep[] {
+  openRequest(device, { row: 0, promptTokenIds, count: 0 }, blocksPerRow);
+  return continuation.map((tokenId, i) => {
+    const start = i === 0 ? 0 : promptTokenIds.length + i - 1;
+    const tokenIds = i === 0 ? promptTokenIds : [elementOf(continuation, i - 1)];
+    submitChunks(device, [{ row: 0, start, tokenIds, samples: true }]);
+    const sampled = elementOf(waitForSamples(device), 0);
+    const logprob = sampled.top.find(([id]) => id === tokenId)?.[1];
+    return { tokenId: sampled.tokenId, logprob };
+  });
+}
+
+/** How far forced steps are from a reference that knows each token's margin over the next. */
+export function agreement(
+  steps: readonly ForcedStep[],
+  reference: {
+    readonly tokenIds: readonly number[];
+    readonly logprobs: readonly number[];
+    readonly margins: readonly number[];
+  },
+) {
+  const wrong = steps.flatMap(({ tokenId }, i) => (tokenId === reference.tokenIds[i] ? [] : [i]));
+  const distances = steps
+    .map(({ logprob = Number.NEGATIVE_INFINITY }, i) =>
+      Math.abs(logprob - elementOf(reference.logprobs, i)),
+    )
+    .toSorted((a, b) => a - b);
+  return {
+    stepCount: steps.length,
+    wrongCount: wrong.length,
+    wrongMargins: wrong.map((i) => elementOf(reference.margins, i)),
+    medianDistance: elementOf(distances, Math.floor(distances.length / 2)),
+  };
 }

@@ -6,8 +6,10 @@ import { after, describe, it } from "node:test";
 import { Worker } from "node:worker_threads";
 import { type DeviceOptions, lastSampled } from "../device.ts";
 import { EngineError, type EngineErrorCode } from "../errors.ts";
+import { ReferenceForward } from "../models/reference-forward.ts";
 import {
   elementOf,
+  logSoftmax,
   openDevice,
   openRequest,
   runAlone,
@@ -20,7 +22,6 @@ import {
   waitForSamples,
 } from "./device-testing.ts";
 import { loadDeviceDriver } from "./load.ts";
-import { referenceLogprobs } from "./reference-forward.ts";
 import { aRope, aSpec, TinyModel } from "./tiny-model.ts";
 
 const plain = { biases: false, headNorms: false, postNorms: false, tied: false };
@@ -309,6 +310,12 @@ function resultOf(
   device.close();
   // The request that the test is about stands in row 1, or is the only one.
   return elementOf(results, requests.length === 1 ? 0 : requests.findIndex(({ row }) => row === 1));
+}
+
+/** Log-probabilities of the next token after each token. */
+function referenceLogprobs(tiny: TinyModel, tokenIds: readonly number[]): number[][] {
+  const forward = new ReferenceForward(tiny.model, (slice) => tiny.bytesOf(slice));
+  return forward.logits(tokenIds).map(logSoftmax);
 }
 
 function assertFails(act: () => unknown, code: EngineErrorCode, message: RegExp): void {

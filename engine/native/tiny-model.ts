@@ -15,7 +15,7 @@ export interface TinyFeatures {
 export class TinyModel {
   readonly model: Model;
   /** By `WeightSlice.offset`, in float32 as stored. */
-  readonly #values = new Map<number, Float32Array>();
+  readonly #values = new Map<number, Float32Array<ArrayBuffer>>();
   readonly #directory = mkdtempSync(path.join(tmpdir(), "quire-tiny-"));
   readonly #random = gaussian(7);
   #bytes = 0;
@@ -35,10 +35,10 @@ export class TinyModel {
     );
   }
 
-  valuesOf(slice: WeightSlice): Float32Array {
+  bytesOf(slice: WeightSlice): Uint8Array {
     const values = this.#values.get(slice.offset);
     if (values === undefined) throw new Error(`no tensor at ${slice.offset}`);
-    return values;
+    return new Uint8Array(values.buffer.slice(0));
   }
 
   remove(): void {

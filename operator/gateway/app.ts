@@ -1,4 +1,4 @@
-import fastify, { type FastifyInstance, type FastifyServerOptions } from "fastify";
+import fastify, { type FastifyInstance, type FastifyServerOptions, LogController } from "fastify";
 import { errorBody, sendError } from "./gateway-error.ts";
 import type { InFlight } from "./in-flight.ts";
 import { inferenceRoutes } from "./inference.ts";
@@ -21,7 +21,10 @@ export interface GatewayOptions {
 export function buildGateway({ replicas, inFlight, logger }: GatewayOptions): FastifyInstance {
   const app = fastify({
     logger: logger ?? false,
-    disableRequestLogging: true,
+    logController: new LogController({
+      disableRequestLogging: true,
+      requestIdLogLabel: "requestId",
+    }),
     bodyLimit: maxBodyBytes,
     requestTimeout: requestTimeoutMs,
     requestIdHeader: "x-request-id",

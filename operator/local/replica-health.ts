@@ -39,7 +39,7 @@ export class ReplicaHealth {
     return this.#startup;
   }
 
-  /** Why the process should be ended, in words; `undefined` while it should not. */
+  /** What the engine did that it should be ended for; `undefined` while it should not. */
   get failure(): string | undefined {
     return this.#failure;
   }
@@ -63,7 +63,7 @@ export class ReplicaHealth {
       this.#ready = (await this.#probe.ready()) === "yes";
     } else if (this.#quietMs(nowMs) >= this.#deadlines.stallDeadlineMs) {
       const phase = this.#startup?.phase ?? "before its first report";
-      this.#failure = `no progress for ${seconds(this.#deadlines.stallDeadlineMs)} (${phase})`;
+      this.#failure = `made no progress for ${seconds(this.#deadlines.stallDeadlineMs)} (${phase})`;
     }
   }
 
@@ -73,7 +73,7 @@ export class ReplicaHealth {
     if (live === "yes") {
       this.#aliveAtMs = nowMs;
     } else if (this.#quietMs(nowMs) >= this.#deadlines.livenessDeadlineMs) {
-      this.#failure = `not live for ${seconds(this.#deadlines.livenessDeadlineMs)}`;
+      this.#failure = `was not live for ${seconds(this.#deadlines.livenessDeadlineMs)}`;
     }
   }
 

@@ -7,7 +7,6 @@ import {
   type TerminationMessage,
   terminationLogVariable,
 } from "../../engine/contract.ts";
-import type { PodProblem } from "../reconcile/observed-pod.ts";
 import { freePort } from "./free-port.ts";
 import { Probe } from "./probe.ts";
 import { ReplicaHealth } from "./replica-health.ts";
@@ -71,7 +70,6 @@ export class ReplicaProcess {
   #restartCount = 0;
   #restartAt: Date | undefined;
   #termination: TerminationMessage | undefined;
-  #problem: PodProblem | undefined;
   #drainingSince: Date | undefined;
 
   constructor(options: ReplicaOptions) {
@@ -88,6 +86,10 @@ export class ReplicaProcess {
   /** Loopback port of the process that runs; `undefined` between two of them. */
   get port(): number | undefined {
     return this.#port;
+  }
+
+  get logFile(): string {
+    return this.#options.logFile;
   }
 
   get pid(): number | undefined {
@@ -112,10 +114,6 @@ export class ReplicaProcess {
     return this.#termination;
   }
 
-  get problem(): PodProblem | undefined {
-    return this.#problem;
-  }
-
   get drainingSince(): Date | undefined {
     return this.#drainingSince;
   }
@@ -127,12 +125,11 @@ export class ReplicaProcess {
 
   /**
    * Takes the replica out of the endpoints, lets the engine finish what it is answering, and kills
-   * it when it has not ended after `timeoutMs`. Returns at once; a second call changes nothing.
+   * it when it has not ended after `timeoutMs`. Returns at once; of several calls the one whose time
+   * is over first counts.
    */
-  drain(timeoutMs: number): void {
-    if (this.#drainingSince !== undefined) return;
-    this.#drainingSince = new Date();
-    this.#options.onChange();
+  stop(timeoutMs: number): void {
+    this.#drainingSince ??= new Date();
     this.#stopping.abort();
     this.#child?.kill("SIGTERM");
     const timer = setTimeout(() => this.kill(), timeoutMs);
@@ -199,23 +196,30 @@ export class ReplicaProcess {
     // What the engine had started may outlive it.
     killGroup(child);
     await watched;
-    return readTermination(terminationFile, logFile, { exitCode, signal });
+    const termination = await readTermination(terminationFile, logFile, { exitCode, signal });
+    return health.failure === undefined ? termination : describeFailure(health.failure, logFile);
   }
 
   async #watch(health: ReplicaHealth, child: ChildProcess): Promise<void> {
     while (this.#health === health) {
       const changed = await health.look(Date.now());
       if (this.#health !== health) return;
-      if (health.ready) this.#problem = undefined;
       if (changed) this.#options.onChange();
       if (health.failure !== undefined) {
-        this.#problem = { reason: "EngineUnhealthy", message: health.failure };
         killGroup(child);
         return;
       }
       await delay(this.#options.timing.probeIntervalMs);
     }
   }
+}
+
+function describeFailure(failure: string, logFile: string): TerminationMessage {
+  return {
+    code: "ENGINE_UNHEALTHY",
+    message: `it was ended because it ${failure}`,
+    remedy: `Read ${logFile}.`,
+  };
 }
 
 function describeFailedStart(error: unknown): TerminationMessage {

@@ -50,7 +50,7 @@ describe("quire up", () => {
     await using load = new Program(
       [
         ...["bench", "--url", `${up.root}/v1`, "--model", "scaled", "--workload", "random"],
-        ...["--input-length", "30", "--output-length", "200", "--ignore-eos"],
+        ...["--input-length", "5", "--output-length", "150", "--ignore-eos"],
         ...["--requests", "4000", "--concurrency", "48", "--warmup", "0"],
       ],
       {},
@@ -58,7 +58,7 @@ describe("quire up", () => {
     await up.ready("scaled", 3);
     const { scaling } = await up.status("scaled");
     assert.match(scaling?.reason ?? "", /demand .* tokens .* needs|waiting prompt tokens/);
-    assert.match(await up.get("scaled"), /scaled +scaled +True +3\/3/);
+    assert.match(await up.get("scaled"), /scaled +llama3 +True +3\/3/);
     const result = await load.exited;
 
     assert.equal(result.code, 0, load.output);
@@ -151,7 +151,7 @@ describe("quire up", () => {
       return conditions.find((c) => c.type === "Ready" && c.reason === "InsufficientGPU");
     });
 
-    assert.match(ready.message, /resources\.gpu\.count: 0/);
+    assert.match(ready.message, /spec\.resources\.gpu\.count to 0/);
   });
 });
 

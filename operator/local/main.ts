@@ -1,9 +1,9 @@
 /** `quire up` and `quire get`. */
-import { fileURLToPath } from "node:url";
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { get, type Output, outputs } from "./get.ts";
 import { findGpus } from "./gpus.ts";
 import { createProgress } from "./progress.ts";
+import { replicaProgram } from "./replica-program.ts";
 import { Shell } from "./shell.ts";
 import { untilSignalled } from "./until-signalled.ts";
 import { Up } from "./up.ts";
@@ -52,7 +52,7 @@ function upCommand(setExitCode: (code: number) => void): Command {
         ...flags,
         env: process.env,
         gpus: await findGpus(process.env["CUDA_VISIBLE_DEVICES"]),
-        program: replicaProgram(),
+        program: replicaProgram(process.env),
         listener: shell,
       });
       shell.follow(up);
@@ -85,12 +85,6 @@ function getCommand(): Command {
       const { port, output } = flags;
       process.stdout.write(await get(words, { port, output, env: process.env }));
     });
-}
-
-/** How a replica is started: as this program, by its path. */
-function replicaProgram() {
-  const entry = fileURLToPath(new URL("../quire.mjs", import.meta.url));
-  return { program: process.execPath, args: [entry], env: process.env };
 }
 
 function parsePort(text: string): number {

@@ -14,15 +14,18 @@ export interface ManifestWatch {
 /**
  * Calls `onText` with what the file holds, after each change and once it is at rest. Several changes
  * in quick succession may be told as one: the last is always told. One call at a time.
+ *
+ * @param knownText what the file held when it was last read: what differs is told at once
  */
 export async function watchManifest(
   file: string,
+  knownText: string,
   onText: (text: string) => Promise<void>,
   onError: (error: unknown) => void,
 ): Promise<ManifestWatch> {
   let changed = false;
   let reading: Promise<void> | undefined;
-  let last: string | undefined;
+  let last = knownText;
 
   async function readChanges(): Promise<void> {
     while (changed) {

@@ -19,7 +19,6 @@ export class Shell implements UpListener {
 
   /** Follows the replicas' loading until `close`. */
   follow(up: Up): void {
-    this.#progress.log(`Endpoint: ${up.address}/v1 (quire get shows what runs; Ctrl-C ends it)`);
     this.#timer = setInterval(() => {
       this.#progress.show(loading(up));
       this.#greetReady(up);
@@ -28,6 +27,10 @@ export class Shell implements UpListener {
 
   log(line: string): void {
     this.#progress.log(line);
+  }
+
+  onListening(address: string): void {
+    this.log(`endpoint: ${address}/v1 (quire get tells what runs, Ctrl-C ends it)`);
   }
 
   onEvent({ metadata }: InferenceService, { type, reason, message }: ServiceEvent): void {

@@ -30,6 +30,7 @@ const tickMs = 1_000;
 
 /** What a person at the shell is told. */
 export interface UpListener {
+  onListening(address: string): void;
   onEvent(service: InferenceService, event: ServiceEvent): void;
   /** The manifest was saved anew and is what counts from here on. */
   onApplied(): void;
@@ -80,7 +81,7 @@ export class Up {
     if (manifest.problems.length > 0) throw new UpError(manifest.problems.join("\n"));
     const port = options.port === 0 ? await freePort() : options.port;
     const up = new Up({ ...options, port }, validator);
-    await up.#run(manifest);
+    await up.#run(manifest, text);
     return up;
   }
 
@@ -132,7 +133,7 @@ export class Up {
     this.#app.server.closeAllConnections();
   }
 
-  async #run({ resources }: Manifest): Promise<void> {
+  async #run({ resources }: Manifest, text: string): Promise<void> {
     const { host, port, file, env, listener } = this.#options;
     await this.#listen(host, port);
     // Whoever has the port owns the folder; not before.
@@ -142,10 +143,12 @@ export class Up {
       address: this.address,
       manifest: file,
     });
+    listener.onListening(this.address);
     for (const key of this.store.apply(resources, new Date())) this.#queue.add(key);
     this.#watch = await watchManifest(
       file,
-      async (text) => this.#apply(text),
+      text,
+      async (saved) => this.#apply(saved),
       (error) => listener.onError(file, error),
     );
     const sampler = new LoadSampler(this.store, this.cluster, new Autoscaler());

@@ -36,7 +36,10 @@ Status plan_memory(const MemoryNeeds& needs, int64_t available_bytes, MemoryPlan
             "the model does not fit into memory:" +
                 needs_table(needs, static_cast<int32_t>(least), least_total, available_bytes)};
   }
-  const int64_t most = (available_bytes - fixed) / needs.kv_block_bytes;
+  int64_t most = (available_bytes - fixed) / needs.kv_block_bytes;
+  if (needs.kv_limit_bytes > 0) {
+    most = std::min(most, std::max(least, needs.kv_limit_bytes / needs.kv_block_bytes));
+  }
   plan->weight_bytes = needs.weight_bytes;
   plan->workspace_bytes = needs.workspace_bytes;
   plan->sampler_bytes = needs.sampler_bytes;

@@ -39,6 +39,17 @@ TEST(fits_exactly_at_the_longest_request_and_refuses_one_byte_less) {
   EXPECT(plan_memory(some_needs(), 1'349, &plan).code() == Code::kOutOfMemory);
 }
 
+TEST(keeps_to_the_limit_but_for_the_longest_request) {
+  MemoryNeeds needs = some_needs();
+  MemoryPlan plan;
+  needs.kv_limit_bytes = 129;
+  EXPECT_OK(plan_memory(needs, 1'000'000, &plan));
+  EXPECT_EQ(plan.block_count, 12);
+  needs.kv_limit_bytes = 20;
+  EXPECT_OK(plan_memory(needs, 1'000'000, &plan));
+  EXPECT_EQ(plan.block_count, 5);
+}
+
 TEST(refuses_requested_blocks_that_do_not_fit) {
   MemoryNeeds needs = some_needs();
   needs.requested_block_count = 20;

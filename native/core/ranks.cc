@@ -84,6 +84,7 @@ Status Ranks::plan(MemoryPlan* plan) const {
   needs.sampler_bytes = backends_[0]->sampler_bytes();
   needs.least_block_count = (limits_.max_model_len + limits_.block_size - 1) / limits_.block_size;
   needs.requested_block_count = options_.block_count;
+  if (options_.memory_bytes == 0) needs.kv_limit_bytes = backends_[0]->kv_limit_bytes();
   return plan_memory(needs, options_.memory_bytes > 0 ? options_.memory_bytes : available, plan);
 }
 

@@ -59,6 +59,10 @@ CpuBackend::CpuBackend(const ModelSpec& spec, const RankShape& shape, const Step
       aligned(table.attention_scratch_bytes(kv_shape(), shape.head_count / shape.kv_head_count)));
 }
 
+// A processor is slow to fill more, and shares its memory with all that runs beside: the same
+// default as vLLM's CPU backend.
+int64_t CpuBackend::kv_limit_bytes() const { return int64_t{4} << 30; }
+
 int64_t CpuBackend::available_bytes() const {
   return shape_.rank == 0 ? available_host_bytes() : 0;
 }

@@ -30,6 +30,7 @@ class CpuBackend final : public Backend {
              std::shared_ptr<CpuRows> rows, std::shared_ptr<RankGroup> group);
 
   int64_t available_bytes() const override;
+  int64_t kv_limit_bytes() const override;
   Status allocate(int64_t bytes, std::byte** memory) override;
   std::string description() const override;
   int32_t element_bytes() const override { return sizeof(float); }

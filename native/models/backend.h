@@ -146,6 +146,8 @@ class Backend {
   // --- memory -----------------------------------------------------------------------------------
   // Bytes that this rank may plan with; ranks that share one memory report it at rank 0 alone.
   virtual int64_t available_bytes() const = 0;
+  // KV cache to take at most where nobody said how much memory there is to use; 0 takes all of it.
+  virtual int64_t kv_limit_bytes() const = 0;
   // Zeroed memory, 64-byte aligned, that the backend owns. kOutOfMemory names the bytes.
   virtual Status allocate(int64_t bytes, std::byte** memory) = 0;
 

@@ -22,6 +22,11 @@ namespace {
 
 constexpr int32_t kBlockColumns = 32;
 
+// As kPrefetchBytes of panel_product.h.
+constexpr int64_t kBlockPrefetchBytes = 2048;
+// Panels side by side when there is one token: more streams from memory, more chains to overlap.
+constexpr int kLoneTokenPanels = 4;
+
 // Thirty-two inputs of one token: value = scale * quants.
 struct ActivationBlock {
   int8_t quants[kBlockColumns];
@@ -89,29 +94,44 @@ struct Int8Blocks {
   }
 };
 
-// One panel times kTokens tokens; finish(t, sum) takes the outputs.
-template <class Format, int kTokens, class Finish>
-void multiply_block_tile(const std::byte* panel, int32_t block_count, const std::byte* tokens,
-                         int64_t stride, const Finish& finish) {
-  Floats sums[kTokens];
-#pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) sums[t] = zeros();
-  for (int64_t b = 0; b < block_count; ++b) {
-    const typename Format::Block block = Format::load_block(panel, block_count, b);
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      const auto& input = reinterpret_cast<const ActivationBlock*>(tokens + t * stride)[b];
-      Ints even = Format::start(input), odd = zero_ints();  // two chains hide the latency
+// kPanels panels, panel_stride bytes apart, times kTokens tokens; finish(p, t, sum) takes the
+// outputs.
+template <class Format, int kPanels, int kTokens, class Finish>
+void multiply_block_tile(const std::byte* panels, int64_t panel_stride, int32_t block_count,
+                         const std::byte* tokens, int64_t stride, const Finish& finish) {
+  Floats sums[kPanels][kTokens];
 #pragma GCC unroll 4
-      for (int j = 0; j < 8; j += 2) {
-        even = Format::dot(even, block.quants[j], broadcast_int(input.quants + 4 * j));
-        odd = Format::dot(odd, block.quants[j + 1], broadcast_int(input.quants + 4 * j + 4));
+  for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) sums[p][t] = zeros();
+  }
+  for (int64_t b = 0; b < block_count; ++b) {
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      const std::byte* panel = panels + p * panel_stride;
+      const typename Format::Block block = Format::load_block(panel, block_count, b);
+#pragma GCC unroll 8
+      for (int64_t line = 0; line < Format::kBytes; line += 64) {
+        prefetch(panel + b * Format::kBytes + kBlockPrefetchBytes + line);
       }
-      sums[t] = Format::finish(block, input, add_ints(even, odd), sums[t]);
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t) {
+        const auto& input = reinterpret_cast<const ActivationBlock*>(tokens + t * stride)[b];
+        Ints even = Format::start(input), odd = zero_ints();  // two chains hide the latency
+#pragma GCC unroll 4
+        for (int j = 0; j < 8; j += 2) {
+          even = Format::dot(even, block.quants[j], broadcast_int(input.quants + 4 * j));
+          odd = Format::dot(odd, block.quants[j + 1], broadcast_int(input.quants + 4 * j + 4));
+        }
+        sums[p][t] = Format::finish(block, input, add_ints(even, odd), sums[p][t]);
+      }
     }
   }
+#pragma GCC unroll 4
+  for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) finish(t, sums[t]);
+    for (int t = 0; t < kTokens; ++t) finish(p, t, sums[p][t]);
+  }
 }
 
 // One panel times all tokens; finish(token, sum).
@@ -120,14 +140,14 @@ void multiply_blocks(const std::byte* panel, int32_t block_count, const std::byt
                      int64_t stride, int32_t token_count, const Finish& finish) {
   for (int32_t token = 0; token < token_count;) {
     const std::byte* inputs = tokens + token * stride;
-    const auto finish_tile = [&](int t, Floats sum) { finish(token + t, sum); };
+    const auto finish_tile = [&](int, int t, Floats sum) { finish(token + t, sum); };
     const int32_t height = token_count - token < kBlockTokens ? token_count - token : kBlockTokens;
     switch (height) {
-#define QUIRE_TILE(kTokens)                                                                  \
-  case kTokens:                                                                              \
-    if constexpr (kTokens <= kBlockTokens) {                                                 \
-      multiply_block_tile<Format, kTokens>(panel, block_count, inputs, stride, finish_tile); \
-    }                                                                                        \
+#define QUIRE_TILE(kTokens)                                                                        \
+  case kTokens:                                                                                    \
+    if constexpr (kTokens <= kBlockTokens) {                                                       \
+      multiply_block_tile<Format, 1, kTokens>(panel, 0, block_count, inputs, stride, finish_tile); \
+    }                                                                                              \
     break;
       QUIRE_TILE(1)
       QUIRE_TILE(2)

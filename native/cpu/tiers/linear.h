@@ -68,7 +68,15 @@ template <class Format>
 void linear_blocks(const Matrix& matrix, const Tokens& tokens, int32_t token_count,
                    int32_t panel_begin, int32_t panel_end, const Outputs& outputs) {
   const int64_t bytes = panel_bytes(matrix.packing, matrix.columns);
-  for (int32_t panel = panel_begin; panel < panel_end; ++panel) {
+  int32_t panel = panel_begin;
+  if (token_count == 1) {
+    for (; panel + kLoneTokenPanels <= panel_end; panel += kLoneTokenPanels) {
+      multiply_block_tile<Format, kLoneTokenPanels, 1>(
+          matrix.data + panel * bytes, bytes, matrix.columns / kBlockColumns, tokens.data,
+          tokens.stride, [&](int p, int, Floats sum) { outputs.put(panel + p, 0, sum); });
+    }
+  }
+  for (; panel < panel_end; ++panel) {
     multiply_blocks<Format>(matrix.data + panel * bytes, matrix.columns / kBlockColumns,
                             tokens.data, tokens.stride, token_count,
                             [&](int32_t token, Floats sum) { outputs.put(panel, token, sum); });

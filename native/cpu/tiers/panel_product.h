@@ -13,6 +13,10 @@
 namespace quire::cpu {
 namespace {
 
+// Weights stream from memory, and the processor's own prefetching stops where a tile of many tokens
+// takes long over each line: lines this far ahead are asked for.
+constexpr int64_t kPrefetchBytes = 4096;
+
 // A format says what a step of a panel and of a token look like. place(lane, column) is where an
 // element of a panel's step is, column 0 or 1.
 
@@ -115,8 +119,13 @@ void multiply_tile(const PanelAt& panel_at, int32_t panel, int32_t steps, const 
   for (int64_t s = 0; s < steps; ++s) {
     typename Format::Step loaded[kPanels];
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p)
-      loaded[p] = Format::load_step(panels[p] + s * Format::kStepBytes);
+    for (int p = 0; p < kPanels; ++p) {
+      const std::byte* step = panels[p] + s * Format::kStepBytes;
+      loaded[p] = Format::load_step(step);
+      for (int64_t line = 0; line < Format::kStepBytes; line += 64) {
+        prefetch(step + kPrefetchBytes + line);
+      }
+    }
 #pragma GCC unroll 12
     for (int t = 0; t < kTokens; ++t) {
       const std::byte* input = inputs + t * stride + s * Format::kTokenStepBytes;

@@ -23,6 +23,9 @@ constexpr int kManyTokens = 6;
 constexpr int kBlockTokens = 2;
 
 inline Floats broadcast(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+// Asks for a cache line that will be read soon. Any address is fine.
+inline void prefetch(const std::byte* line) { _mm_prefetch(line, _MM_HINT_T0); }
+
 inline Floats zeros() { return broadcast(0.0f); }
 inline Floats load(const void* from) {
   const auto* floats = static_cast<const float*>(from);

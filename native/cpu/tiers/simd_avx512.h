@@ -23,6 +23,9 @@ constexpr int kBlockTokens = 8;  // block_product.h
 
 inline __mmask16 first_lanes(int32_t count) { return static_cast<__mmask16>((1u << count) - 1); }
 
+// Asks for a cache line that will be read soon. Any address is fine.
+inline void prefetch(const std::byte* line) { _mm_prefetch(line, _MM_HINT_T0); }
+
 inline Floats zeros() { return _mm512_setzero_ps(); }
 inline Floats broadcast(float value) { return _mm512_set1_ps(value); }
 inline Floats load(const void* from) { return _mm512_loadu_ps(from); }

@@ -11,7 +11,7 @@ export type RelayEnd = "complete" | "client-gone" | "replica-lost";
  *
  * An engine that is lost in the middle of an event stream is reported by a last `error` event, which
  * OpenAI's clients raise as an exception; any other answer is cut off, so that nobody takes it for
- * whole.
+ * whole. A client that leaves ends the answer at the engine through the signal that it was sent with.
  */
 export async function relay(
   answer: UpstreamAnswer,
@@ -23,13 +23,13 @@ export async function relay(
   try {
     while (chunk !== undefined) {
       if (!client.write(chunk)) await drained(client);
-      if (client.destroyed) return giveUp(answer);
+      if (client.destroyed) return "client-gone";
       const next = await answer.rest.next();
       chunk = next.done === true ? undefined : next.value;
     }
   } catch {
-    // The iterator fails for two reasons only: we abandoned the answer, or the engine did.
-    return client.destroyed ? giveUp(answer) : endBroken(answer, client, replicaName);
+    // The iterator fails for two reasons only: the client left, or the engine did.
+    return client.destroyed ? "client-gone" : endBroken(answer, client, replicaName);
   }
   client.end();
   return "complete";
@@ -42,11 +42,6 @@ async function drained(client: ServerResponse): Promise<void> {
     once(client, "drain", { signal }),
     once(client, "close", { signal }),
   ]).finally(() => settled.abort());
-}
-
-function giveUp(answer: UpstreamAnswer): RelayEnd {
-  answer.abandon();
-  return "client-gone";
 }
 
 function endBroken(answer: UpstreamAnswer, client: ServerResponse, replicaName: string): RelayEnd {

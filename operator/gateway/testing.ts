@@ -24,20 +24,21 @@ export function aRoute(fields: Partial<ModelRoute>): ModelRoute {
 
 export async function aGateway(t: TestContext, routes: readonly ModelRoute[]) {
   const inFlight = new InFlight();
+  const log: string[] = [];
   const app = buildGateway({
     replicas: {
       routes: () => routes,
       resolve: (model) => routes.find(({ modelNames }) => modelNames.includes(model)),
     },
     inFlight,
-    logger: false,
+    logger: { level: "warn", stream: { write: (line: string) => log.push(line) } },
   });
   const origin = await app.listen({ port: 0, host: "127.0.0.1" });
   t.after(() => {
     app.server.closeAllConnections();
     return app.close();
   });
-  return { origin, inFlight, port: (app.server.address() as AddressInfo).port };
+  return { origin, inFlight, log, port: (app.server.address() as AddressInfo).port };
 }
 
 let engineCount = 0;

@@ -27,7 +27,7 @@ class Bars implements Progress {
   constructor(stream: NodeJS.WritableStream) {
     this.#multibar = new MultiBar({
       stream,
-      format: "{name} {phase} [{bar}] {amount}",
+      format: "{name} [{bar}] {amount}",
       hideCursor: true,
       clearOnComplete: true,
       gracefulExit: false,
@@ -42,7 +42,7 @@ class Bars implements Progress {
     }
     for (const [name, report] of reports) {
       const total = Math.max(1, report.totalBytes);
-      const payload = { name, phase: report.phase, amount: amountOf(report) };
+      const payload = { name, amount: amountOf(report) };
       const bar = this.#bars.get(name) ?? this.#multibar.create(total, 0, payload);
       this.#bars.set(name, bar);
       bar.setTotal(total);
@@ -75,7 +75,7 @@ class Lines implements Progress {
       const step = `${report.phase} ${tenth}`;
       if (this.#told.get(name) === step) continue;
       this.#told.set(name, step);
-      this.log(`${name}: ${report.phase} ${amountOf(report)}`.trimEnd());
+      this.log(`${name}: ${amountOf(report)}`);
     }
   }
 
@@ -88,8 +88,8 @@ class Lines implements Progress {
   }
 }
 
-function amountOf({ doneBytes, totalBytes, message }: StartupReport): string {
-  if (totalBytes === 0) return message;
+function amountOf({ phase, doneBytes, totalBytes, message }: StartupReport): string {
+  if (totalBytes === 0) return message === "" ? phase : message;
   const share = Math.floor((100 * doneBytes) / totalBytes);
-  return `${share} % of ${(totalBytes / 1e6).toFixed(1)} MB`;
+  return `${phase} ${share} % of ${(totalBytes / 1e6).toFixed(1)} MB`;
 }

@@ -14,7 +14,7 @@ import { defaultRestartBackoff, type RestartBackoff, restartDelayMs } from "./re
 import { readTermination } from "./termination.ts";
 
 /** What `quire.mjs` reads to learn which pipe ends with its parent; absent in a container. */
-export const parentFdVariable = "QUIRE_PARENT_FD";
+const parentFdVariable = "QUIRE_PARENT_FD";
 
 export interface ReplicaTiming {
   readonly backoff: RestartBackoff;

@@ -11,6 +11,7 @@ import { reconcile } from "../inference-service/reconcile.ts";
 import type { ServiceEvent } from "../reconcile/events.ts";
 import { ManifestValidator } from "../validation/validate.ts";
 import { freePort } from "./free-port.ts";
+import { limitLog } from "./limit-log.ts";
 import { LoadSampler } from "./load-sampler.ts";
 import { type Manifest, readManifest } from "./manifest.ts";
 import { type ManifestWatch, watchManifest } from "./manifest-watch.ts";
@@ -27,6 +28,8 @@ import { UpError } from "./up-error.ts";
 import { WorkQueue } from "./work-queue.ts";
 
 const tickMs = 1_000;
+/** Of one replica's log; as much again of what came before it is kept. */
+const maxLogBytes = 32 * 1024 * 1024;
 
 /** What a person at the shell is told. */
 export interface UpListener {
@@ -188,6 +191,9 @@ export class Up {
       await sampler.tick().catch((error: unknown) => {
         this.#options.listener.onError("autoscaler", error);
       });
+      for (const { replica } of this.cluster.pods()) {
+        if (replica !== undefined) await limitLog(replica.logFile, maxLogBytes);
+      }
       for (const service of this.store.services()) this.#queue.add(serviceKey(service));
     }
   }

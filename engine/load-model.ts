@@ -8,6 +8,7 @@ import type { DeviceOptions, LoadProgress } from "./device.ts";
 import { type RunningEngine, startEngine } from "./engine-client.ts";
 import { ModelText } from "./model-text.ts";
 import { endTokenIds } from "./models/end-tokens.ts";
+import { generationDefaults } from "./models/generation-defaults.ts";
 import type { Model } from "./models/model-spec.ts";
 import { buildModel } from "./models/registry.ts";
 import { openChatTemplate } from "./text/chat-template.ts";
@@ -53,6 +54,7 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
     chatTemplate: openChatTemplate(checkpoint, tokenizer.specialTokens),
     vocabularySize: model.spec.vocabSize,
     endTokenIds: endTokenIds(checkpoint, (token) => tokenizer.addedTokenId(token)),
+    samplingDefaults: generationDefaults(checkpoint),
   });
   const running = await startDevice(config, model, onReport);
   await warmUp(running, onReport);

@@ -81,5 +81,6 @@ function aText(): ModelText {
     chatTemplate: undefined,
     vocabularySize: 4,
     endTokenIds: [endTokenId],
+    samplingDefaults: {},
   });
 }

@@ -1,4 +1,5 @@
 import type { JsonObject } from "./models/model-spec.ts";
+import type { SamplingDefaults } from "./sampling/sampling-params.ts";
 import type { ChatOptions, Text } from "./server/text-port.ts";
 import { type ChatTemplate, noChatTemplate } from "./text/chat-template.ts";
 import { Detokenizer } from "./text/detokenizer.ts";
@@ -12,12 +13,14 @@ interface ModelTextOptions {
   /** Logits of the model: it may have more than the tokenizer has tokens. */
   readonly vocabularySize: number;
   readonly endTokenIds: readonly number[];
+  readonly samplingDefaults: SamplingDefaults;
 }
 
 /** One model's tokenizer and chat template as the server uses them. */
 export class ModelText implements Text {
   readonly vocabularySize: number;
   readonly endTokenIds: readonly number[];
+  readonly samplingDefaults: SamplingDefaults;
   readonly #tokenizer: Tokenizer;
   readonly #chatTemplate: ChatTemplate | undefined;
   readonly #utf8 = new TextEncoder();
@@ -25,6 +28,7 @@ export class ModelText implements Text {
   constructor(options: ModelTextOptions) {
     this.vocabularySize = options.vocabularySize;
     this.endTokenIds = options.endTokenIds;
+    this.samplingDefaults = options.samplingDefaults;
     this.#tokenizer = options.tokenizer;
     this.#chatTemplate = options.chatTemplate;
   }

@@ -28,6 +28,26 @@ describe("samplingParams", () => {
     assert.notEqual(seed, samplingParams({}, -1, limits()).samplingOf(0).seed);
   });
 
+  it("takes the model's advice for what the request leaves open, and for nothing else", () => {
+    const defaults = { temperature: 0.6, topP: 0.9, topK: 20, minP: 0.1, repetitionPenalty: 1.2 };
+
+    const advised = samplingParams({}, -1, limits({ defaults })).samplingOf(0);
+    const asked = samplingParams(
+      { temperature: 0, top_p: 1, top_k: 0, min_p: 0, repetition_penalty: 1 },
+      -1,
+      limits({ defaults }),
+    ).samplingOf(0);
+
+    assert.deepEqual(
+      [advised.temperature, advised.topP, advised.topK, advised.minP, advised.repetitionPenalty],
+      [0.6, 0.9, 20, 0.1, 1.2],
+    );
+    assert.deepEqual(
+      [asked.temperature, asked.topP, asked.topK, asked.minP, asked.repetitionPenalty],
+      [0, 1, 0, 0, 1],
+    );
+  });
+
   it("treats null as left out", () => {
     const names = ["temperature", "top_p", "seed", "stop", "logit_bias", "max_tokens", "n"];
     const nulls = Object.fromEntries(names.map((name) => [name, null])) as SamplingFields;
@@ -152,7 +172,13 @@ describe("refuseUnsupportedFields", () => {
 });
 
 function limits(overrides: Partial<SamplingLimits> = {}): SamplingLimits {
-  return { vocabularySize: 100, endTokenIds: [2], defaultMaxTokens: undefined, ...overrides };
+  return {
+    vocabularySize: 100,
+    endTokenIds: [2],
+    defaultMaxTokens: undefined,
+    defaults: {},
+    ...overrides,
+  };
 }
 
 function isError(code: string, param: string, message: RegExp) {

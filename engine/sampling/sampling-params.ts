@@ -2,6 +2,16 @@ import type { RowSampling } from "../device.ts";
 import { EngineError } from "../errors.ts";
 import type { SamplingFields } from "./request-fields.ts";
 
+/** What a request that does not say samples with; absent is off. */
+export interface SamplingDefaults {
+  readonly temperature?: number;
+  readonly topP?: number;
+  /** 0 is off. */
+  readonly topK?: number;
+  readonly minP?: number;
+  readonly repetitionPenalty?: number;
+}
+
 /** What the model and the endpoint fix for every request. */
 export interface SamplingLimits {
   readonly vocabularySize: number;
@@ -9,6 +19,7 @@ export interface SamplingLimits {
   readonly endTokenIds: readonly number[];
   /** `max_tokens` of a request that names none; undefined fills the context. */
   readonly defaultMaxTokens: number | undefined;
+  readonly defaults: SamplingDefaults;
 }
 
 export interface SamplingParams {
@@ -51,7 +62,7 @@ export function samplingParams(
   const ends = fields.ignore_eos === true ? [] : limits.endTokenIds;
   const stopTokenIds = Int32Array.from(new Set([...named, ...ends]));
   const shared = {
-    ...distributionOf(fields, vocabularySize),
+    ...distributionOf(fields, limits),
     ...biasOf(fields, vocabularySize),
     topLogprobs,
     minTokens,
@@ -70,17 +81,20 @@ export function samplingParams(
   };
 }
 
-function distributionOf(fields: SamplingFields, vocabularySize: number) {
-  const temperature = fields.temperature ?? 1;
-  const topK = fields.top_k ?? 0;
+function distributionOf(
+  fields: SamplingFields,
+  { vocabularySize, defaults }: Pick<SamplingLimits, "vocabularySize" | "defaults">,
+) {
+  const temperature = fields.temperature ?? defaults.temperature ?? 1;
+  const topK = fields.top_k ?? defaults.topK ?? 0;
   return {
     temperature: temperature < greedyTemperature ? 0 : temperature,
     topK: topK <= 0 || topK >= vocabularySize ? 0 : topK,
-    topP: fields.top_p ?? 1,
-    minP: fields.min_p ?? 0,
+    topP: fields.top_p ?? defaults.topP ?? 1,
+    minP: fields.min_p ?? defaults.minP ?? 0,
     presencePenalty: fields.presence_penalty ?? 0,
     frequencyPenalty: fields.frequency_penalty ?? 0,
-    repetitionPenalty: fields.repetition_penalty ?? 1,
+    repetitionPenalty: fields.repetition_penalty ?? defaults.repetitionPenalty ?? 1,
   };
 }
 

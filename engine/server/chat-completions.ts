@@ -50,6 +50,7 @@ export async function chatRoutes(app: FastifyInstance, context: RouteContext): P
       const params = samplingParams(fields, topLogprobsOf(fields), {
         vocabularySize: serving.text.vocabularySize,
         endTokenIds: serving.text.endTokenIds,
+        defaults: serving.text.samplingDefaults,
         defaultMaxTokens: undefined,
       });
       const rendered = renderedChat(serving.text, fields);

@@ -62,6 +62,7 @@ export async function completionRoutes(app: FastifyInstance, context: RouteConte
       const params = samplingParams(fields, fields.logprobs ?? -1, {
         vocabularySize: serving.text.vocabularySize,
         endTokenIds: serving.text.endTokenIds,
+        defaults: serving.text.samplingDefaults,
         defaultMaxTokens,
       });
       const prompts = await encodePrompts(fields, serving.text, context.limits.maxChoices);

@@ -225,6 +225,7 @@ export async function aServer(
       chatTemplate: new ChatTemplate(template, {}, tokenizer.specialTokens),
       vocabularySize,
       endTokenIds: [endTokenId],
+      samplingDefaults: {},
     }),
     modelNames: ["echo", "org/echo"],
     createdSeconds: 1,

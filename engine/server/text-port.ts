@@ -1,5 +1,6 @@
 /** What the HTTP side asks of a model's text: its tokenizer, its chat template, its stop strings. */
 import type { JsonObject } from "../models/model-spec.ts";
+import type { SamplingDefaults } from "../sampling/sampling-params.ts";
 
 export interface ChatOptions {
   readonly addGenerationPrompt: boolean;
@@ -27,6 +28,8 @@ export interface Text {
   readonly vocabularySize: number;
   /** Tokens that end an answer. */
   readonly endTokenIds: readonly number[];
+  /** What the model's makers advise where a request does not say. */
+  readonly samplingDefaults: SamplingDefaults;
   encode(text: string, addSpecial: boolean): Promise<Int32Array>;
   /**
    * A conversation as one prompt, for `encodeChat` and `displayed` alone.

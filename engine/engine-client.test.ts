@@ -152,18 +152,22 @@ describe("Engine.generate", () => {
     assert.equal((await collect(engine.generate(aRequest()))).finishReason, "length");
   });
 
-  it("refuses what its inbox cannot hold", async (t) => {
+  it("refuses what its inbox cannot hold, and keeps room there for every abort", async (t) => {
     const { engine } = await startFakeEngine(t, { query: "?hangAtStep=1" });
-    engine.generate(aRequest());
+    const generations = [engine.generate(aRequest())];
     await until(() => engine.stats().stepsInFlight > 0, "the engine is stuck");
+    for (const biasCount of [40_000, 4000, 400, 40, 0]) {
+      const biasTokenIds = new Int32Array(biasCount);
+      const sampling = { biasTokenIds, biasValues: new Float32Array(biasCount) };
+      assert.throws(
+        () => {
+          for (;;) generations.push(engine.generate(aRequest({ sampling })));
+        },
+        { code: "QUEUE_FULL", message: /the engine's inbox/ },
+      );
+    }
 
-    assert.throws(
-      () => {
-        const bias = { biasTokenIds: new Int32Array(40_000), biasValues: new Float32Array(40_000) };
-        for (let i = 0; i < 10; i++) engine.generate(aRequest({ sampling: bias }));
-      },
-      { code: "QUEUE_FULL", message: /the engine's inbox/ },
-    );
+    for (const generation of generations) generation.abort();
   });
 });
 

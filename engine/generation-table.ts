@@ -21,10 +21,6 @@ export class GenerationTable implements EventSink {
     this.#queue = new QueueLimit(limits);
   }
 
-  get size(): number {
-    return this.#streams.size;
-  }
-
   /** @throws EngineError QUEUE_FULL */
   assertRoom(promptLength: number, queuedCount: number): void {
     this.#queue.assertRoom(promptLength, queuedCount);
@@ -73,10 +69,6 @@ export class GenerationTable implements EventSink {
 
   endAll(finishReason: FinishReason): void {
     for (const index of [...this.#streams.keys()]) this.onEnded(index, finishReason);
-  }
-
-  abortAll(): void {
-    for (const stream of [...this.#streams.values()]) stream.abort();
   }
 
   /** Resolves when no generation is left. */

@@ -37,7 +37,6 @@ export class KvCache {
    * its logits are what the next token is sampled from.
    */
   findPrefix(request: Request): number {
-    if (!this.#prefixCaching) return 0;
     const { tokens, links, tokenCount } = request;
     request.linkCount = this.#prefixes.extendChain(links, request.linkCount, tokens, tokenCount);
     const limit = Math.floor((tokenCount - 1) / this.#blockSize);

@@ -83,6 +83,23 @@ describe("the prefix cache", () => {
     assert.equal(run.requests.get(1)?.cachedTokenCount, 16);
   });
 
+  it("keeps every token of a long output, known or in flight when it was computed", () => {
+    const outputs = [1, 2].map((depth) => {
+      const run = new SchedulerRun();
+      run.depth = depth;
+      run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(10), maxTokens: 700 }));
+      run.runToEnd();
+      const output = run.tokens.get(0) ?? [];
+      const turn = Int32Array.from([...promptOf(10), ...output, 7]);
+      run.enqueue(aRequestInit({ index: 1, promptTokenIds: turn }));
+      run.step();
+      assert.equal(run.requests.get(1)?.cachedTokenCount, 708);
+      return output;
+    });
+
+    assert.deepEqual(outputs[0], outputs[1]);
+  });
+
   it("asks for no more blocks than the prefix leaves to compute", () => {
     const run = new SchedulerRun({ blockCount: 12, maxModelLen: 40 });
     run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(33), maxTokens: 3 }));

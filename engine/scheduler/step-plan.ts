@@ -13,7 +13,11 @@ export interface StepPlan {
 }
 
 /** Tells the device of every row that changed, and submits the step. */
-export function submitPlan(plan: StepPlan, rows: RowTable, device: Device): void {
+export function submitPlan(
+  plan: StepPlan,
+  rows: RowTable,
+  device: Pick<Device, "openRow" | "setBlocks" | "submit">,
+): void {
   for (const { row, sampling, tokens, tokenCount, promptLength } of plan.opened) {
     device.openRow(row, sampling, tokens.subarray(0, tokenCount), promptLength);
     device.setBlocks(row, 0, rows.blocksFrom(row, 0));

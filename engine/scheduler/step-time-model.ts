@@ -19,8 +19,6 @@ const sweepCount = 8;
 const minEvidence = 1e-12;
 /** Steps before the fit is believed. */
 const warmUpSteps = 16;
-/** A step that took longer than this many times its prediction is counted as this many. */
-const outlierFactor = 4;
 const minStepMs = 1e-3;
 
 /**
@@ -58,9 +56,8 @@ export class StepTimeModel {
   }
 
   observe(load: StepLoad, stepMs: number): void {
-    const limitMs = this.isReady ? outlierFactor * this.predictMs(load) + 1 : stepMs;
     this.#read(load);
-    this.#remember(Math.max(minStepMs, Math.min(stepMs, limitMs)));
+    this.#remember(Math.max(minStepMs, stepMs));
     for (let sweep = 0; sweep < sweepCount; sweep++) this.#improve();
     this.#stepCount += 1;
   }
@@ -90,7 +87,8 @@ export class StepTimeModel {
     this.#features[4] = load.prefillContext / units[4];
   }
 
-  /** Adds the features' equation, both sides divided by the time: errors count by their share. */
+  /** Adds the features' equation, both sides divided by the time: errors count by their share, and a
+   * step that took absurdly long counts for little. */
   #remember(stepMs: number): void {
     for (let i = 0; i < featureCount; i++) {
       const feature = (this.#features[i] as number) / stepMs;

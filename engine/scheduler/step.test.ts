@@ -47,6 +47,31 @@ describe("targetItlMs", () => {
     assert.equal(prefillOf(run), 256);
   });
 
+  it("does not take the last token of a prompt for a decode", () => {
+    const run = new SchedulerRun({ targetItlMs: 20, maxBatchedTokens: 256 }, device);
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(257, 1000) }));
+    run.step();
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: promptOf(400, 50) }));
+
+    assert.equal(prefillOf(run), 255);
+  });
+
+  it("is measured against what the step computes", () => {
+    const run = new SchedulerRun();
+    run.enqueue(aRequestInit({ index: 0, promptTokenIds: promptOf(8) }));
+    run.schedule();
+    run.commit();
+    run.enqueue(aRequestInit({ index: 1, promptTokenIds: promptOf(3, 50) }));
+    run.schedule();
+
+    assert.deepEqual(run.scheduler.oldestLoad, {
+      decodeRows: 1,
+      decodeContext: 9,
+      prefillTokens: 3,
+      prefillContext: 1 + 2 + 3,
+    });
+  });
+
   it("does not cut when it is 0", () => {
     assert.equal(prefillOf(warm(0)), 255);
   });

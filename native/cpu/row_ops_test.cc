@@ -199,9 +199,10 @@ TEST(tiers_are_found_by_name) {
   EXPECT(kernel_table("sse9") == nullptr);
   EXPECT(kernel_table("") == nullptr);
   const KernelTable* best = kernel_table("auto");
-  const KernelTable* last = nullptr;
-  for_each_tier([&](const KernelTable& table) { last = &table; });
-  EXPECT_EQ(best, last);
+  EXPECT(best != nullptr && kernel_table(best->name) == best);
+  int32_t tiers = 0;
+  for_each_tier([&](const KernelTable&) { ++tiers; });
+  if (tiers > 1) EXPECT(std::strcmp(best->name, "ref") != 0);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@ namespace quire::cpu {
 extern const KernelTable kRefTable;
 extern const KernelTable kAvx2Table;
 extern const KernelTable kAvx512Table;
+extern const KernelTable kVnniTable;
 extern const KernelTable kBf16Table;
 
 // How a packed matrix is laid out. All layouts are panels of kPanelRows rows, one after the other,

@@ -18,6 +18,9 @@ namespace quire::cpu {
 // Results of one thread's panels before an epilogue; small enough to stay in its cache.
 constexpr int64_t kLinearTileBytes = 128 * 1024;
 
+// Queries that one attention task takes.
+constexpr int32_t kQueryTile = 32;
+
 // One rank of a model on the CPU: splits every operation over its thread pool and leaves the
 // arithmetic to a tier's kernels. Activations are float32.
 //

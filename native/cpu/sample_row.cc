@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "common/philox.h"
 
@@ -32,6 +33,18 @@ void apply_penalties(const RowSampling& sampling, const uint16_t* counts, int32_
     logit -= sampling.frequency_penalty * static_cast<float>(output_count);
     logits[i] = output_count > 0 ? logit - sampling.presence_penalty : logit;
   }
+}
+
+// Kernels may drop a NaN on the way to a maximum, so it is looked for before.
+bool all_finite(const float* logits, int32_t count) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  uint32_t bad = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, logits + i, sizeof(bits));
+    bad |= static_cast<uint32_t>((bits & kExponent) == kExponent);
+  }
+  return bad == 0;
 }
 
 // Writes the logits that bias, bans and penalties leave to `output`; returns them, or the input
@@ -217,10 +230,10 @@ int32_t draw(const KernelTable& table, const float* processed, const SampleInput
 
 bool sample_row(const KernelTable& table, const SampleInput& input, const SampleScratch& scratch,
                 RowSample* sample) {
+  if (!all_finite(input.logits, input.vocab_size)) return false;
   int32_t argmax;
   float logsumexp;
   table.max_and_logsumexp(input.logits, input.vocab_size, &argmax, &logsumexp);
-  if (!std::isfinite(logsumexp)) return false;
 
   const RowSampling& sampling = *input.sampling;
   const float* processed = process(input, scratch.logits);

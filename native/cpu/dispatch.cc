@@ -1,5 +1,10 @@
 #include <cstring>
 
+#if defined(QUIRE_CPU_X86)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "cpu/kernels.h"
 #include "cpu/tiers/tables.h"
 
@@ -27,6 +32,13 @@ bool has_avx512() {
 bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
 
+// The kernel gives a process the state of the tiles only on request.
+bool has_amx() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return has_vnni() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 // Intel's cores start a bfloat16 dot product every second cycle, and two float32 multiply-adds in
 // every one: widened bfloat16 is as fast there, and keeps activations exact. AMD's are the other
 // way round. `cpu_kernels --tier` compares them.
@@ -42,11 +54,8 @@ const KernelTable* kernel_table(const char* name) {
 #endif
   const Tier best_first[] = {
 #if defined(QUIRE_CPU_X86)
-      {&kBf16Table, prefers_dot_products()},
-      {&kVnniTable, has_vnni()},
-      {&kBf16Table, has_bf16()},
-      {&kAvx512Table, has_avx512()},
-      {&kAvx2Table, has_avx2()},
+      {&kAmxTable, has_amx()},   {&kBf16Table, prefers_dot_products()}, {&kVnniTable, has_vnni()},
+      {&kBf16Table, has_bf16()}, {&kAvx512Table, has_avx512()},         {&kAvx2Table, has_avx2()},
 #endif
       {&kRefTable, true},
   };

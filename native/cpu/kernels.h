@@ -6,7 +6,7 @@
 #include "common/weight_type.h"
 
 // What the CPU backend asks of an instruction tier: a table of functions over plain pointers, one
-// table per tier (ref, avx2, avx512, vnni, bf16), chosen once at load. Every function is one
+// table per tier (ref, avx2, avx512, vnni, bf16, amx), chosen once at load. Every function is one
 // thread's work; the caller splits rows, panels and heads over its pool. Results never depend on
 // how the work was split, nor on what else is in the batch: each output element is summed in an
 // order that its own row, column count and packing decide.
@@ -62,7 +62,7 @@ struct AttentionArgs {
 };
 
 struct KernelTable {
-  const char* name;  // "ref", "avx2", "avx512", "vnni", "bf16"
+  const char* name;  // "ref", "avx2", "avx512", "vnni", "bf16", "amx"
 
   // --- weights -------------------------------------------------------------------------------
   // The layout a matrix stored as `type` is packed to. Decides between keeping GGUF blocks and

@@ -16,7 +16,7 @@
 // What the tests of the kernel tiers share: the tiers of this processor, packed matrices, errors.
 namespace quire::cpu::testing {
 
-constexpr const char* kTierNames[] = {"ref", "avx2", "avx512", "vnni", "bf16"};
+constexpr const char* kTierNames[] = {"ref", "avx2", "avx512", "vnni", "bf16", "amx"};
 
 // Calls function(table) for each tier that the processor has, and names those it lacks.
 template <class Function>

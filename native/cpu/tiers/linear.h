@@ -1,6 +1,10 @@
 #pragma once
 
+#include "cpu/tiers/linear_pairs.h"
 #include "cpu/tiers/packing.h"
+#if defined(__AMX_BF16__)
+#include "cpu/tiers/linear_tiles.h"
+#endif
 
 // Linear layers of the SIMD tiers over every packing. Internal linkage.
 namespace quire::cpu {
@@ -17,7 +21,7 @@ int64_t activation_bytes(int32_t packing, int32_t columns) {
     case kInt4Blocks:
     case kInt8Blocks:
       return spread(columns / kBlockColumns * static_cast<int64_t>(sizeof(ActivationBlock)));
-    case kBf16Panels: return spread(padded_columns(columns) / 2 * BFloat16Pairs::kTokenStepBytes);
+    case kBf16Panels: return spread(Bf16Activations::bytes(columns));
     default: return spread(padded_columns(columns) / 2 * Float32Pairs::kTokenStepBytes);
   }
 }
@@ -32,7 +36,7 @@ void prepare_activation(int32_t packing, const float* input, int32_t columns,
                        reinterpret_cast<ActivationBlock*>(activation) + b);
       }
       break;
-    case kBf16Panels: prepare_token<BFloat16Pairs>(input, columns, activation); break;
+    case kBf16Panels: Bf16Activations::prepare(input, columns, activation); break;
     default: prepare_token<Float32Pairs>(input, columns, activation);
   }
 }
@@ -53,16 +57,6 @@ struct Outputs {
     }
   }
 };
-
-template <class Format>
-void linear_pairs(const Matrix& matrix, const Tokens& tokens, int32_t token_count,
-                  int32_t panel_begin, int32_t panel_end, const Outputs& outputs) {
-  const int64_t bytes = panel_bytes(matrix.packing, matrix.columns);
-  multiply<Format>(
-      [&](int32_t panel) { return matrix.data + panel * bytes; }, panel_begin, panel_end,
-      step_count_of(matrix.columns), tokens, token_count, [](int32_t, int32_t) { return zeros(); },
-      [&](int32_t panel, int32_t token, Floats sum) { outputs.put(panel, token, sum); });
-}
 
 template <class Format>
 void linear_blocks(const Matrix& matrix, const Tokens& tokens, int32_t token_count,
@@ -95,7 +89,7 @@ void linear(const Matrix& matrix, const std::byte* activations, int32_t token_co
       linear_blocks<Int8Blocks>(matrix, tokens, token_count, panel_begin, panel_end, outputs);
       break;
     case kBf16Panels:
-      linear_pairs<BFloat16Pairs>(matrix, tokens, token_count, panel_begin, panel_end, outputs);
+      linear_bf16(matrix, tokens, token_count, panel_begin, panel_end, outputs);
       break;
     default:
       linear_pairs<Float32Pairs>(matrix, tokens, token_count, panel_begin, panel_end, outputs);

@@ -9,6 +9,13 @@
 namespace quire::cpu {
 namespace {
 
+// Columns of kBf16Panels are padded to a multiple of this: a pair, or an AMX tile.
+#if defined(__AMX_BF16__)
+constexpr int32_t kBf16ColumnMultiple = 32;
+#else
+constexpr int32_t kBf16ColumnMultiple = 2;
+#endif
+
 constexpr int32_t kMaxBlockElements = 256;  // whole blocks of every type
 
 int32_t packing_for(WeightType type, Compute compute, int32_t, int32_t) {
@@ -27,7 +34,10 @@ int64_t panel_bytes(int32_t packing, int32_t columns) {
   switch (packing) {
     case kInt4Blocks: return Int4Blocks::panel_bytes(columns / kBlockColumns);
     case kInt8Blocks: return Int8Blocks::panel_bytes(columns / kBlockColumns);
-    case kBf16Panels: return step_count_of(columns) * BFloat16Pairs::kStepBytes;
+    case kBf16Panels: {
+      const int64_t multiples = (columns + kBf16ColumnMultiple - 1) / kBf16ColumnMultiple;
+      return multiples * (kBf16ColumnMultiple / 2) * BFloat16Pairs::kStepBytes;
+    }
     default: return step_count_of(columns) * Float32Pairs::kStepBytes;
   }
 }

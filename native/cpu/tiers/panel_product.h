@@ -88,6 +88,10 @@ struct DotPairs : BFloat16Panels {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
   }
 };
+#endif
+
+// How this tier multiplies bfloat16. Where there are tiles, what they do not do is done in float32.
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 using BFloat16Pairs = DotPairs;
 #else
 using BFloat16Pairs = WidenedPairs;

@@ -72,6 +72,28 @@ describe("WorkQueue", () => {
     await queue.stop();
   });
 
+  it("begins with the first pause again after a success", async () => {
+    const outcomes = [false, false, false, true, false, true];
+    const times: number[] = [];
+    const queue = new WorkQueue({
+      firstRetryMs: 20,
+      maxRetryMs: 10_000,
+      onError: () => undefined,
+      handle: async () => {
+        times.push(Date.now());
+        if (outcomes[times.length - 1] === false) throw new Error("no");
+        return times.length === 4 ? 1 : undefined;
+      },
+    });
+
+    queue.add("a");
+    await until(() => times.length === 6);
+
+    // Without forgetting it would be the fourth pause, of 160 ms.
+    assert.ok((times[5] ?? 0) - (times[4] ?? 0) < 120, times.join());
+    await queue.stop();
+  });
+
   it("awaits what is being handled when it stops, and handles nothing afterwards", async () => {
     let finished = false;
     const { queue, handled } = aQueue(async () => {

@@ -30,21 +30,21 @@ export async function watchManifest(
   async function readChanges(): Promise<void> {
     while (changed) {
       changed = false;
-      const text = await readAtRest(file);
-      if (text === last) continue;
-      await onText(text);
-      last = text;
+      await readOnce().catch(onError);
     }
+    reading = undefined;
+  }
+
+  async function readOnce(): Promise<void> {
+    const text = await readAtRest(file);
+    if (text === last) return;
+    await onText(text);
+    last = text;
   }
 
   function onChange(): void {
     changed = true;
-    reading ??= readChanges()
-      .catch(onError)
-      .finally(() => {
-        reading = undefined;
-        if (changed) onChange();
-      });
+    reading ??= readChanges();
   }
 
   // Editors replace a file by another one of its name.

@@ -93,7 +93,7 @@ export class ProcessCluster implements Cluster, Replicas {
   }
 
   async createPod(service: InferenceService, spec: NewPod): Promise<void> {
-    if (this.#pods.has(spec.name)) return;
+    if (this.#ending || this.#pods.has(spec.name)) return;
     const waiting = {
       key: serviceKey(service),
       spec,
@@ -154,7 +154,11 @@ export class ProcessCluster implements Cluster, Replicas {
     }));
   }
 
-  /** Drains every replica, for good. @returns once no process is left. */
+  /**
+   * Drains every replica, for good: from the call on, no request is taken and no pod made.
+   *
+   * @returns once no process is left
+   */
   async drainAll(): Promise<void> {
     this.#ending = true;
     const pods = this.pods();
@@ -201,7 +205,7 @@ export class ProcessCluster implements Cluster, Replicas {
     if (pod === undefined) return;
     this.#pods.delete(name);
     this.#gpus.give(pod.gpus);
-    if (pod.gpus.length > 0) this.#placeWaiting();
+    if (pod.gpus.length > 0 && !this.#ending) this.#placeWaiting();
     this.#options.onChange(pod.key);
   }
 

@@ -148,12 +148,12 @@ export class ReplicaProcess {
     while (!signal.aborted) {
       const startedAtMs = Date.now();
       this.#termination = await this.#runOnce().catch(describeFailedStart);
-      this.#options.onChange();
       if (signal.aborted) break;
       const { backoff } = this.#options.timing;
       if (Date.now() - startedAtMs >= backoff.resetAfterMs) this.#failures = 0;
       const pauseMs = restartDelayMs(backoff, this.#failures++);
       this.#restartAt = new Date(Date.now() + pauseMs);
+      this.#options.onChange();
       await delay(pauseMs, undefined, { signal }).catch(() => undefined);
       this.#restartAt = undefined;
       if (!signal.aborted) this.#restartCount++;

@@ -9,7 +9,7 @@ interface Stoppable {
 /**
  * Waits for the first Ctrl-C (or SIGTERM, or the terminal's end) and drains; a second one kills.
  *
- * @param onDrain told when the drain begins
+ * @param onDrain told once the drain has begun
  * @returns the exit code
  */
 export async function untilSignalled(up: Stoppable, onDrain: () => void): Promise<number> {
@@ -22,8 +22,9 @@ export async function untilSignalled(up: Stoppable, onDrain: () => void): Promis
   };
   for (const signal of signals) process.on(signal, onSignal);
   await asked.promise;
+  const drained = up.drain();
   onDrain();
-  await up.drain();
+  await drained;
   for (const signal of signals) process.off(signal, onSignal);
   return count > 1 ? killedExitCode : 0;
 }

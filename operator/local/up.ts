@@ -121,11 +121,12 @@ export class Up {
 
   /** Lets every answer come to its end, then ends every replica. Takes no new request meanwhile. */
   async drain(): Promise<void> {
+    const drained = this.cluster.drainAll();
     this.#stopping.abort();
     await this.#watch?.close();
     await this.#queue.stop();
     await this.#ticking;
-    await this.cluster.drainAll();
+    await drained;
     await this.#app.close();
     await removeRunState(this.#runFolder);
   }

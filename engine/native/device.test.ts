@@ -103,7 +103,13 @@ describe("a request's result", () => {
     row: 1,
     promptTokenIds: prompt,
     count: 12,
-    sampling: someSampling({ temperature: 0.9, topP: 0.95, seed: 99n, repetitionPenalty: 1.2 }),
+    sampling: someSampling({
+      temperature: 0.9,
+      topP: 0.95,
+      seed: 99n,
+      repetitionPenalty: 1.2,
+      frequencyPenalty: 0.5,
+    }),
   };
 
   for (const dtype of ["float32", "bfloat16"] as const) {
@@ -127,6 +133,20 @@ describe("a request's result", () => {
     }
   }
 
+  it("does not depend on chunks where a step outgrows the tiles that work is cut into", () => {
+    const promptTokenIds = Array.from({ length: 600 }, (_, i) => (i * i + 3 * i) % 90);
+    const options = { maxModelLen: 640, maxBatchedTokens: 600, blockCount: 160 };
+    const long = { row: 1, promptTokenIds, count: 3 };
+    const [whole, chunked] = [600, 90].map((chunkSize) => {
+      const device = openDevice(plainModel.model, options);
+      const results = runTogether(device, [{ ...long, chunkSize }], 40);
+      device.close();
+      return results;
+    });
+
+    assert.deepEqual(whole, chunked);
+  });
+
   it("is the same with the device's own last token and with explicit ones", () => {
     const last = resultOf(plainModel, {}, [request]);
     const explicit = resultOf(plainModel, {}, [{ ...request, explicitTokens: true }]);
@@ -140,6 +160,16 @@ describe("a request's result", () => {
     const rest = resultOf(plainModel, {}, [{ ...request, generated, count: 5, chunkSize: 6 }]);
 
     assert.deepEqual(rest, whole.slice(7));
+  });
+
+  it("owes nothing to the request that had the row before", () => {
+    const other = { ...request, promptTokenIds: [1, 4, 9, 16, 25], count: 12 };
+    const device = openDevice(plainModel.model);
+    runAlone(device, other);
+    const second = runAlone(device, request);
+    device.close();
+
+    assert.deepEqual(second, resultOf(plainModel, {}, [request]));
   });
 
   it("depends on the seed", () => {

@@ -93,9 +93,11 @@ describe("the device on checkpoints that Transformers computed", () => {
           const steps = teacherForce(device, golden.promptTokenIds, golden.tokenIds);
           const { wrongMargins, medianDistance } = agreement(steps, golden);
 
-          // bfloat16: 8 bits of mantissa; the models are random, so nothing evens errors out.
-          assert.ok(Math.max(0, ...wrongMargins) < 0.5, `${golden.id}: ${wrongMargins}`);
-          assert.ok(medianDistance < 0.1, `${golden.id}: ${medianDistance}`);
+          // bfloat16: 8 bits of mantissa. Random models of width 64 are touchy: a log-probability
+          // moves by 0.02 as a rule and by 0.4 at worst, and a margin by twice that.
+          assert.ok(Math.max(0, ...wrongMargins) < 0.8, `${golden.id}: ${wrongMargins}`);
+          assert.ok(wrongMargins.length <= 0.15 * steps.length, `${golden.id}: ${wrongMargins}`);
+          assert.ok(medianDistance < 0.05, `${golden.id}: ${medianDistance}`);
         });
       }
     });

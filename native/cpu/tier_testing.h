@@ -1,12 +1,15 @@
 #pragma once
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/testing.h"
@@ -39,17 +42,51 @@ inline void print_tiers() {
               missing.empty() ? " none" : missing.c_str());
 }
 
-struct Free {
-  void operator()(std::byte* memory) const { std::free(memory); }
+// Memory that ends where an unreadable page begins: reading or writing behind it is a crash.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(int64_t bytes) {
+    const int64_t page = sysconf(_SC_PAGESIZE);
+    size_ = (bytes + page - 1) / page * page + page;
+    void* mapped = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) std::abort();
+    start_ = static_cast<std::byte*>(mapped);
+    if (mprotect(start_ + size_ - page, page, PROT_NONE) != 0) std::abort();
+    data_ = start_ + size_ - page - bytes;
+  }
+  ~Buffer() {
+    if (start_ != nullptr) munmap(start_, size_);
+  }
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(start_, other.start_);
+    std::swap(size_, other.size_);
+    std::swap(data_, other.data_);
+    return *this;
+  }
+
+  std::byte* get() const { return data_; }
+
+ private:
+  std::byte* start_ = nullptr;
+  int64_t size_ = 0;
+  std::byte* data_ = nullptr;
 };
-using Buffer = std::unique_ptr<std::byte, Free>;
 
 // 64-byte aligned memory filled with a byte pattern, so that what is not written shows.
 inline Buffer buffer(int64_t bytes, int fill = 0xff) {
-  const int64_t size = (bytes + 63) / 64 * 64 + 64;
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(64, size));
-  std::memset(memory, fill, size);
-  return Buffer(memory);
+  const int64_t size = (bytes + 63) / 64 * 64;
+  Buffer made(size);
+  std::memset(made.get(), fill, size);
+  return made;
+}
+
+// A copy of floats with the unreadable page right behind the last one.
+inline Buffer guarded_copy(const float* values, int64_t count) {
+  Buffer copy(count * static_cast<int64_t>(sizeof(float)));
+  std::memcpy(copy.get(), values, count * sizeof(float));
+  return copy;
 }
 
 inline std::vector<float> random_floats(int64_t count, uint32_t seed, float deviation = 1.0f) {

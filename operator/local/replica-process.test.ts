@@ -157,12 +157,17 @@ describe("ReplicaProcess", () => {
   });
 
   it("starts the series of pauses anew after an engine has run for long enough", async (t) => {
-    const { replica } = start(t, "die", {
-      backoff: { firstMs: 100, maxMs: 60_000, resetAfterMs: 0 },
+    const pauses = new Map<number, number>();
+    const backoff = { firstMs: 100, maxMs: 60_000, resetAfterMs: 0 };
+    const { replica } = start(t, "die", { backoff }, ({ restartAt, restartCount }) => {
+      if (restartAt === undefined || pauses.has(restartCount)) return;
+      pauses.set(restartCount, restartAt.getTime() - Date.now());
     });
 
-    // Doubling would take the eighth restart 25 seconds.
-    await until(() => replica.restartCount >= 8, 20_000);
+    await until(() => pauses.size === 3, 20_000);
+
+    for (const pauseMs of pauses.values()) assert.ok(pauseMs <= 100, [...pauses.values()].join());
+    assert.ok(replica.restartCount >= 2);
   });
 });
 

@@ -9,6 +9,7 @@ import { buildGateway } from "../gateway/app.ts";
 import { InFlight } from "../gateway/in-flight.ts";
 import { reconcile } from "../inference-service/reconcile.ts";
 import type { ServiceEvent } from "../reconcile/events.ts";
+import { WorkQueue } from "../runtime/work-queue.ts";
 import { ManifestValidator } from "../validation/validate.ts";
 import { freePort } from "./free-port.ts";
 import { limitLog } from "./limit-log.ts";
@@ -25,7 +26,6 @@ import { makeRunFolder, removeRunState, runFolderOf, writeRunState } from "./run
 import { ServiceStore, serviceKey } from "./service-store.ts";
 import { statusRoutes } from "./status-api.ts";
 import { UpError } from "./up-error.ts";
-import { WorkQueue } from "./work-queue.ts";
 
 const tickMs = 1_000;
 /** Of one replica's log; as much again of what came before it is kept. */

@@ -114,6 +114,112 @@ describe("WorkQueue", () => {
   });
 });
 
+describe("WorkQueue with several handlers", () => {
+  it("never handles one key twice at a time, and loses none, in any order of adding", async () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const random = randomOf(seed);
+      const running = new Set<string>();
+      const dirty = new Set<string>();
+      let most = 0;
+      const queue = new WorkQueue({
+        concurrency: 3,
+        firstRetryMs: 1,
+        maxRetryMs: 4,
+        onError: () => undefined,
+        handle: async (key) => {
+          assert.ok(!running.has(key), `seed ${seed}: ${key} twice at a time`);
+          running.add(key);
+          dirty.delete(key);
+          most = Math.max(most, running.size);
+          await delay(random() * 2);
+          running.delete(key);
+          if (random() < 0.2) throw new Error("no");
+          return random() < 0.2 ? 1 : undefined;
+        },
+      });
+
+      for (let i = 0; i < 60; i++) {
+        const key = `k${Math.floor(random() * 6)}`;
+        dirty.add(key);
+        queue.add(key, random() < 0.5 ? "low" : "normal");
+        if (random() < 0.3) await delay(random());
+      }
+      await until(() => dirty.size === 0);
+      await queue.stop();
+
+      assert.equal(running.size, 0);
+      assert.ok(most > 1 && most <= 3, `seed ${seed}: ${most} at once`);
+    }
+  });
+
+  it("handles keys of normal priority before those of low, and lets one of those pass after ten", async () => {
+    const { queue, handled } = aQueue();
+    for (let i = 0; i < 3; i++) queue.add(`low${i}`, "low");
+    for (let i = 0; i < 12; i++) queue.add(`n${i}`);
+    await until(() => handled.length === 15);
+
+    assert.deepEqual(
+      handled.slice(0, 10),
+      Array.from(Array(10), (_, i) => `n${i}`),
+    );
+    assert.deepEqual(handled.slice(10), ["low0", "n10", "n11", "low1", "low2"]);
+  });
+
+  it("moves a key up that is added again with normal priority", async () => {
+    const { queue, handled } = aQueue();
+    queue.add("a", "low");
+    queue.add("b", "low");
+    queue.add("b");
+    await until(() => handled.length === 2);
+
+    assert.deepEqual(handled, ["b", "a"]);
+  });
+
+  it("keeps the pause of a key that failed before a look of low priority, not before a change", async () => {
+    let count = 0;
+    const queue = new WorkQueue({
+      firstRetryMs: 100_000,
+      maxRetryMs: 100_000,
+      onError: () => undefined,
+      handle: async () => {
+        count++;
+        throw new Error("no");
+      },
+    });
+    queue.add("a");
+    await until(() => count === 1);
+    await settled();
+
+    queue.add("a", "low");
+    await delay(10);
+    assert.equal(count, 1);
+    queue.add("a");
+    await until(() => count === 2);
+    await queue.stop();
+  });
+
+  it("adds a key at the earliest of the times that were asked for", async () => {
+    const { queue, handled } = aQueue();
+    const startMs = performance.now();
+    queue.addAfter("a", 20);
+    queue.addAfter("a", 100_000);
+    queue.addAfter("b", 100_000);
+    queue.addAfter("b", 20);
+    await until(() => handled.length === 2);
+
+    assert.ok(performance.now() - startMs >= 18);
+    await queue.stop();
+  });
+});
+
+function randomOf(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 48_271) % 2_147_483_647;
+    return state / 2_147_483_647;
+  };
+}
+
 function aQueue(handle: () => Promise<number | undefined> = async () => undefined) {
   const handled: string[] = [];
   const queue = new WorkQueue({

@@ -82,7 +82,7 @@ export const settings = {
   cpuIsa: choice({
     env: "QUIRE_CPU_ISA",
     default: "auto",
-    values: ["auto", "ref", "avx2", "avx512", "bf16"],
+    values: ["auto", "ref", "avx2", "avx512", "bf16", "vnni", "amx"],
     help: "Instruction tier of the CPU backend; auto takes the best that the processor has.",
   }),
   tensorParallelSize: integer({

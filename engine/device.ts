@@ -11,7 +11,7 @@ export interface DeviceOptions {
   /** Compute threads of the CPU backend; 0 takes the cores that this process may use. */
   readonly threads: number;
   /** Instruction tier of the CPU backend; `auto` takes the best that the processor has. */
-  readonly cpuIsa: "auto" | "ref" | "avx2" | "avx512" | "bf16";
+  readonly cpuIsa: "auto" | "ref" | "avx2" | "avx512" | "bf16" | "vnni" | "amx";
   /** `auto` is the device's fastest; `float32` keeps weights, activations and KV in float32. */
   readonly dtype: "auto" | "float32" | "bfloat16";
   /** Tokens per KV block: 16, 32 or 64. */

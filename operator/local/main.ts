@@ -1,7 +1,8 @@
 /** `quire up` and `quire get`. */
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Argument, Command, CommanderError, Option } from "commander";
 import { get, type Output, outputs } from "./get.ts";
 import { findGpus } from "./gpus.ts";
+import { parsePort } from "./port.ts";
 import { createProgress } from "./progress.ts";
 import { replicaProgram } from "./replica-program.ts";
 import { Shell } from "./shell.ts";
@@ -47,7 +48,7 @@ function upCommand(setExitCode: (code: number) => void): Command {
     .option("--host <address>", "address of the endpoint", "127.0.0.1")
     .option("--port <number>", "port of the endpoint; 0 takes a free one", parsePort, 8000)
     .action(async (flags: UpFlags) => {
-      const shell = new Shell(createProgress(process.stderr));
+      const shell = new Shell(createProgress(process.stderr), true);
       const up = await Up.start({
         ...flags,
         env: process.env,
@@ -85,10 +86,4 @@ function getCommand(): Command {
       const { port, output } = flags;
       process.stdout.write(await get(words, { port, output, env: process.env }));
     });
-}
-
-function parsePort(text: string): number {
-  const port = Number(text);
-  if (Number.isInteger(port) && port >= 0 && port <= 65_535 && text !== "") return port;
-  throw new InvalidArgumentError("Give a number from 0 to 65535.");
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { describe, it } from "node:test";
 import type { StartupReport } from "../../engine/contract.ts";
-import { createProgress } from "./progress.ts";
+import { createProgress, startupAmount } from "./progress.ts";
 
 describe("createProgress", () => {
   it("writes a line for each phase and each tenth where there is no terminal", () => {
@@ -43,9 +43,9 @@ describe("createProgress", () => {
   });
 });
 
-function reports(fields: Partial<StartupReport>): Map<string, StartupReport> {
+function reports(fields: Partial<StartupReport>) {
   const report = { phase: "Loading", doneBytes: 0, totalBytes: 0, message: "", ...fields } as const;
-  return new Map([["pod-0", report]]);
+  return new Map([["pod-0", startupAmount(report)]]);
 }
 
 function anOutput(isTTY: boolean) {

@@ -1,10 +1,21 @@
 import { MultiBar, type SingleBar } from "cli-progress";
 import type { StartupReport } from "../../engine/contract.ts";
 
-/** How far the replicas have come, for a person at a shell. */
+/** How far one long thing has come. */
+export interface Amount {
+  /** What is being done; a new phase gets a line of its own. */
+  readonly phase: string;
+  readonly done: number;
+  /** 0 where nothing is counted. */
+  readonly total: number;
+  /** Phase and amount in words. */
+  readonly text: string;
+}
+
+/** How far the long things have come, for a person at a shell. */
 export interface Progress {
-  /** @param reports the latest of every replica that is not serving yet, by name */
-  show(reports: ReadonlyMap<string, StartupReport>): void;
+  /** @param amounts the latest of everything that is not finished, by name */
+  show(amounts: ReadonlyMap<string, Amount>): void;
   /** A line of text, above the bars. */
   log(line: string): void;
   stop(): void;
@@ -15,7 +26,7 @@ interface Output {
   write(text: string): unknown;
 }
 
-/** Bars on a terminal; elsewhere a line for each phase and each tenth of its bytes. */
+/** Bars on a terminal; elsewhere a line for each phase and each tenth of its amount. */
 export function createProgress(output: Output & NodeJS.WritableStream): Progress {
   return output.isTTY === true ? new Bars(output) : new Lines(output);
 }
@@ -34,19 +45,19 @@ class Bars implements Progress {
     });
   }
 
-  show(reports: ReadonlyMap<string, StartupReport>): void {
+  show(amounts: ReadonlyMap<string, Amount>): void {
     for (const [name, bar] of this.#bars) {
-      if (reports.has(name)) continue;
+      if (amounts.has(name)) continue;
       this.#multibar.remove(bar);
       this.#bars.delete(name);
     }
-    for (const [name, report] of reports) {
-      const total = Math.max(1, report.totalBytes);
-      const payload = { name, amount: amountOf(report) };
+    for (const [name, { done, total: counted, text }] of amounts) {
+      const total = Math.max(1, counted);
+      const payload = { name, amount: text };
       const bar = this.#bars.get(name) ?? this.#multibar.create(total, 0, payload);
       this.#bars.set(name, bar);
       bar.setTotal(total);
-      bar.update(report.doneBytes, payload);
+      bar.update(done, payload);
     }
   }
 
@@ -68,14 +79,13 @@ class Lines implements Progress {
     this.#output = output;
   }
 
-  show(reports: ReadonlyMap<string, StartupReport>): void {
-    for (const name of this.#told.keys()) if (!reports.has(name)) this.#told.delete(name);
-    for (const [name, report] of reports) {
-      const tenth = Math.floor((10 * report.doneBytes) / Math.max(1, report.totalBytes));
-      const step = `${report.phase} ${tenth}`;
+  show(amounts: ReadonlyMap<string, Amount>): void {
+    for (const name of this.#told.keys()) if (!amounts.has(name)) this.#told.delete(name);
+    for (const [name, { phase, done, total, text }] of amounts) {
+      const step = `${phase} ${Math.floor((10 * done) / Math.max(1, total))}`;
       if (this.#told.get(name) === step) continue;
       this.#told.set(name, step);
-      this.log(`${name}: ${amountOf(report)}`);
+      this.log(`${name}: ${text}`);
     }
   }
 
@@ -88,8 +98,10 @@ class Lines implements Progress {
   }
 }
 
-function amountOf({ phase, doneBytes, totalBytes, message }: StartupReport): string {
-  if (totalBytes === 0) return message === "" ? phase : message;
-  const share = Math.floor((100 * doneBytes) / totalBytes);
-  return `${phase} ${share} % of ${(totalBytes / 1e6).toFixed(1)} MB`;
+/** What an engine says of its start. */
+export function startupAmount({ phase, doneBytes, totalBytes, message }: StartupReport): Amount {
+  const share = Math.floor((100 * doneBytes) / Math.max(1, totalBytes));
+  const counted = `${phase} ${share} % of ${(totalBytes / 1e6).toFixed(1)} MB`;
+  const text = totalBytes > 0 ? counted : message || phase;
+  return { phase, done: doneBytes, total: totalBytes, text };
 }

@@ -4,9 +4,11 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { ask } from "./ask.ts";
 import { findGpus } from "./gpus.ts";
 import { buildAddon, missingTools } from "./native-build.ts";
+import { parsePort } from "./port.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { replicaProgram } from "./replica-program.ts";
 import { curlLine, Shell } from "./shell.ts";
@@ -17,7 +19,6 @@ import { UpError } from "./up-error.ts";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const manifest = "crds/examples/quickstart.yaml";
 const model = "smollm2";
-const defaultPort = 8000;
 const readyPollMs = 50;
 /** An engine that ended this often will not serve without help. */
 const maxRestarts = 2;
@@ -46,19 +47,21 @@ async function main(
   argv: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<number> {
-  const unknown = argv.filter((word) => word !== "--once");
-  if (unknown.length > 0)
-    throw new UpError(`${unknown.join(" ")} is no flag: --once is the only one`);
+  const { once, port } = readFlags(argv);
   const missing = missingTools();
   if (missing.length > 0) throw new UpError(missing.join("\n"));
   const progress = createProgress(process.stderr);
-  await buildAddon(root, (percent) => progress.log(`building the engine: ${percent} %`));
+  await buildAddon(root, (done) => {
+    const text = `building the engine, ${done} %`;
+    progress.show(new Map([["npm start", { phase: "build", done, total: 100, text }]]));
+  });
+  progress.show(new Map());
   process.chdir(root);
-  const shell = new Shell(progress);
+  const shell = new Shell(progress, false);
   const up = await Up.start({
     file: manifest,
     host: "127.0.0.1",
-    port: defaultPort,
+    port,
     env,
     gpus: await findGpus(env["CUDA_VISIBLE_DEVICES"]),
     program: replicaProgram(env),
@@ -73,10 +76,20 @@ async function main(
     await up.drain();
     throw error;
   }
-  if (!argv.includes("--once")) return signalled.finally(() => shell.close());
+  if (!once) return signalled.finally(() => shell.close());
   shell.close();
   await up.drain();
   return 0;
+}
+
+function readFlags(argv: readonly string[]): { once: boolean; port: number } {
+  try {
+    const options = { once: { type: "boolean" }, port: { type: "string" } } as const;
+    const { values } = parseArgs({ args: [...argv], options });
+    return { once: values.once === true, port: parsePort(values.port ?? "8000") };
+  } catch (cause) {
+    throw new UpError(`${(cause as Error).message} The flags are --once and --port.`, { cause });
+  }
 }
 
 /** Waits for the model, asks it and prints what it says. */

@@ -1,8 +1,7 @@
-import type { StartupReport } from "../../engine/contract.ts";
 import type { InferenceService } from "../api/inference-service.ts";
 import type { ServiceEvent } from "../reconcile/events.ts";
 import { servedNames } from "../reconcile/pod-template.ts";
-import type { Progress } from "./progress.ts";
+import { type Amount, type Progress, startupAmount } from "./progress.ts";
 import type { Up, UpListener } from "./up.ts";
 
 const refreshMs = 200;
@@ -10,18 +9,21 @@ const refreshMs = 200;
 /** Tells a person at the shell what a running `quire up` does. */
 export class Shell implements UpListener {
   readonly #progress: Progress;
+  readonly #offersCurl: boolean;
   #timer: NodeJS.Timeout | undefined;
   readonly #greeted = new Set<string>();
 
-  constructor(progress: Progress) {
+  /** @param offersCurl whether to print a line to paste for each service once it serves */
+  constructor(progress: Progress, offersCurl: boolean) {
     this.#progress = progress;
+    this.#offersCurl = offersCurl;
   }
 
   /** Follows the replicas' loading until `close`. */
   follow(up: Up): void {
     this.#timer = setInterval(() => {
       this.#progress.show(loading(up));
-      this.#greetReady(up);
+      if (this.#offersCurl) this.#greetReady(up);
     }, refreshMs);
   }
 
@@ -73,11 +75,12 @@ export function curlLine(address: string, model: string): string {
   return `curl ${address}/v1/chat/completions -H 'content-type: application/json' -d '${body}'`;
 }
 
-function loading(up: Up): Map<string, StartupReport> {
-  const reports = new Map<string, StartupReport>();
+function loading(up: Up): Map<string, Amount> {
+  const amounts = new Map<string, Amount>();
   for (const { spec, replica } of up.cluster.pods()) {
     const startup = replica?.startup;
-    if (startup !== undefined && startup.phase !== "Serving") reports.set(spec.name, startup);
+    if (startup !== undefined && startup.phase !== "Serving")
+      amounts.set(spec.name, startupAmount(startup));
   }
-  return reports;
+  return amounts;
 }

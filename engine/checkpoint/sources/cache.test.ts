@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 
@@ -97,6 +104,29 @@ describe("the cache of downloads", () => {
       assert.equal(world.requests.length, before + 1);
       assert.deepEqual(readFileSync(path), content);
     }
+  });
+
+  it("downloads again what was cut without a trace in its time of modification", async () => {
+    await using world = await aWorld(sendContent);
+    const { path } = await world.resolve();
+    const recordFile = join(dirname(path), ".quire.json");
+    writeFileSync(path, content.subarray(1));
+    const record = JSON.parse(readFileSync(recordFile, "utf8"));
+    record.files[0].modified = String(statSync(path, { bigint: true }).mtimeNs);
+    writeFileSync(recordFile, JSON.stringify(record));
+
+    await world.resolve();
+
+    assert.equal(world.requests.length, 2);
+  });
+
+  it("downloads once for many that ask in one process", async () => {
+    await using world = await aWorld(sendContent);
+
+    const resolved = await Promise.all(Array.from({ length: 8 }, () => world.resolve()));
+
+    assert.equal(new Set(resolved.map(({ path }) => path)).size, 1);
+    assert.deepEqual(world.requests, ["GET /m.gguf"]);
   });
 
   it("downloads again when its record is damaged", async () => {

@@ -69,7 +69,7 @@ export async function cachedEntry(
   const lock = await acquireLock(folder, waitingFor(name, options), find);
   if ("settled" in lock) return lock.settled;
   try {
-    return (await find()) ?? (await fillEntry(name, folder, options, checksum, lock, download));
+    return await fillEntry(name, folder, options, checksum, lock, download);
   } finally {
     await lock.release();
   }

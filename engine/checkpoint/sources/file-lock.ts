@@ -46,7 +46,8 @@ const maxNoteBytes = 1_000;
 /**
  * Waits for the lock that `path` names; its files are `PATH.lock.*`.
  *
- * @param settled asked before each attempt: a value ends the wait without the lock.
+ * @param settled whether there is nothing left to do under the lock. Asked after each attempt to own
+ * it, also a successful one: what an owner before did is there by then.
  */
 export async function acquireLock<T>(
   path: string,
@@ -56,16 +57,16 @@ export async function acquireLock<T>(
   const sightings: Sightings = new Map();
   for (;;) {
     waiting.signal?.throwIfAborted();
-    const value = await settled();
-    if (value !== undefined) return { settled: value };
-
     const owner = (await livingContenders(path, sightings, waiting.staleMs))[0];
-    if (owner === undefined) {
-      const lock = await contend(path, sightings, waiting.staleMs);
-      if (lock !== undefined) return lock;
-    } else {
-      waiting.onWait(owner.pid, await readNote(owner.file));
-    }
+    const lock = owner === undefined ? await contend(path, sightings, waiting.staleMs) : undefined;
+    const value = await settled().catch(async (error) => {
+      await lock?.release();
+      throw error;
+    });
+    if (value === undefined && lock !== undefined) return lock;
+    await lock?.release();
+    if (value !== undefined) return { settled: value };
+    if (owner !== undefined) waiting.onWait(owner.pid, await readNote(owner.file));
     // Random, so that contenders that met do not meet again.
     await sleep(100 + Math.random() * 400, undefined, { signal: waiting.signal });
   }

@@ -89,6 +89,31 @@ describe("an https:// source", () => {
     );
   });
 
+  it("takes the pieces that a server divides the rest of a file into", async () => {
+    await using world = await aWorld(cutAfter(100_000), (request, response) => {
+      const start = Number(/\d+/.exec(request.headers.range ?? "")?.[0]);
+      const end = Math.min(start + 60_000, content.length);
+      response.setHeader("content-range", `bytes ${start}-${end - 1}/${content.length}`);
+      response.writeHead(206).end(content.subarray(start, end));
+    });
+
+    const { path } = await world.resolve();
+
+    assert.deepEqual(readFileSync(path), content);
+    assert.equal(world.requests.length, 5);
+  });
+
+  it("refuses more bytes than were announced", async () => {
+    await using world = await aWorld(cutAfter(100_000), (_, response) => {
+      response.setHeader("content-range", "bytes 100000-299999/300000");
+      response.writeHead(206).end(content);
+    });
+    await assert.rejects(
+      world.resolve(),
+      failure("MODEL_SOURCE_FAILED", /m.gguf sends more than the 300000 bytes/),
+    );
+  });
+
   it("names both numbers when a server never sends what it announces", async () => {
     await using world = await aWorld(cutAfter(1_000, 'W/"one"'));
 

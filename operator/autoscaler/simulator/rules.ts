@@ -16,7 +16,9 @@ export interface EngineFacts {
 
 export function allRules(facts: EngineFacts): ScalingRule[] {
   return [
-    quire(facts),
+    quire("quire", facts, { windowMs: 60_000, maxPods: 4, periodMs: 15_000 }),
+    // What a service gets that sets nothing: slow to shrink, as Kubernetes' own default is.
+    quire("quire, defaults", facts, { windowMs: 300_000, maxPods: 1, periodMs: 60_000 }),
     hpaOnQueue(),
     knative(facts),
     aibrixApa(facts),
@@ -27,7 +29,13 @@ export function allRules(facts: EngineFacts): ScalingRule[] {
   ];
 }
 
-function quire(facts: EngineFacts): ScalingRule {
+interface ScaleDown {
+  readonly windowMs: number;
+  readonly maxPods: number;
+  readonly periodMs: number;
+}
+
+function quire(name: string, facts: EngineFacts, scaleDown: ScaleDown): ScalingRule {
   const settings: ScalingSettings = {
     minReplicas: 1,
     maxReplicas: facts.maxReplicas,
@@ -41,14 +49,14 @@ function quire(facts: EngineFacts): ScalingRule {
     staleAfterMs: 5_000,
     scaleUpStabilizationMs: 0,
     scaleUpMaxFactor: 4,
-    scaleDownStabilizationMs: 60_000,
-    scaleDownMaxPods: 1,
-    scaleDownPeriodMs: 15_000,
+    scaleDownStabilizationMs: scaleDown.windowMs,
+    scaleDownMaxPods: scaleDown.maxPods,
+    scaleDownPeriodMs: scaleDown.periodMs,
   };
   const window = new Window();
   let lastScaleDownMs: number | undefined;
   return {
-    name: "quire",
+    name,
     next(observation, desiredReplicas) {
       window.add(observation, settings.queueDepthPerReplica);
       const state = {

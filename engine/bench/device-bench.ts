@@ -7,8 +7,9 @@
  * bytes of weights read as a share of the read bandwidth that `cpu_kernels` measures in the same
  * run, and for prefills of 512 and 2048 tokens the operations of the layers' matrices as a share of
  * the rate of its multiplication in cache. Every figure is the best of several rounds, in which all
- * batches take turns: other work on the machine only slows a round down. Rates per second of processor
- * time stand beside those of the clock, for a machine that others use too.
+ * batches take turns: other work on the machine only slows a round down. With one thread, times are
+ * of the processor and not of the clock, ceilings included: a machine that others use too disturbs
+ * them little.
  */
 import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -62,7 +63,13 @@ async function main(): Promise<void> {
   const timing = new StepTiming(device, options, model.spec.vocabSize);
   const weights = weightsOf(model);
 
-  const ceilings = [await measureCeilings(args.threads, weights)];
+  const first = await measureCeilings(args.threads, weights);
+  if (!device.info.description.includes(`(${first.tier})`)) {
+    throw new Error(
+      `cpu_kernels measures ${first.tier}, the device is ${device.info.description}: run \`npm run build:native\``,
+    );
+  }
+  const ceilings = [first];
   const prefills = prefillTimes(timing);
   ceilings.push(await measureCeilings(args.threads, weights));
   const decodes = decodeTimes(timing);
@@ -70,9 +77,10 @@ async function main(): Promise<void> {
   device.close();
 
   const ceiling = best(ceilings);
+  const clockOf = args.threads === 1 ? byProcessor : (times: Times): Times => times;
   const figures = [
-    ...decodeFigures(model, decodes, ceiling),
-    ...prefillFigures(model, prefills, ceiling),
+    ...decodeFigures(model, clockOf(decodes), ceiling),
+    ...prefillFigures(model, clockOf(prefills), ceiling),
   ];
   print(report(figures, ceiling, model));
   if (args.json !== undefined) {
@@ -156,6 +164,12 @@ function keepBest(times: Map<string, StepTime>, key: string, time: StepTime): vo
     seconds: Math.min(before.seconds, time.seconds),
     cpuSeconds: Math.min(before.cpuSeconds, time.cpuSeconds),
   });
+}
+
+function byProcessor(times: Times): Times {
+  return new Map(
+    [...times].map(([key, { cpuSeconds }]) => [key, { seconds: cpuSeconds, cpuSeconds }]),
+  );
 }
 
 function decodeFigures(model: Model, times: Times, ceiling: Ceilings): readonly Figure[] {

@@ -41,7 +41,7 @@ export function agreementOf(a: JobResult | undefined, b: JobResult | undefined):
 export function reportOf(format: string, measures: readonly Measure[], rounds: Rounds): string {
   const head = ["tokens/s", "Quire min/med/max", "llama.cpp min/med/max", "CPU-s each", "others"];
   const rows = measures.map((measure) => rowOf(format, measure, rounds));
-  const lines = [[...head, "x (medians)", "x (best)", "target"], ...rows].map(
+  const lines = [[...head, "x (medians)", "x (best)", "x (CPU-s)", "target"], ...rows].map(
     ([name = "", quire = "", llama = "", ...cells]) =>
       [name.padEnd(12), quire.padStart(22), llama.padStart(23), ...cells.map(aligned)].join(""),
   );
@@ -55,16 +55,16 @@ function rowOf(format: string, { name, target }: Measure, rounds: Rounds): reado
   const llama = rounds.llama.filter((round) => round.name === name);
   const [ours, theirs] = [spread(quire.map(rateOf)), spread(llama.map(rateOf))];
   const least = target[format];
-  const cpu = [quire, llama].map((side) => Math.min(...side.map((round) => round.cpuSeconds)));
   const others = [...quire, ...llama].reduce((sum, round) => sum + round.otherSeconds, 0);
   return [
     name,
     textOf(ours),
     textOf(theirs),
-    cpu.map((value) => value.toFixed(2)).join(" / "),
+    [quire, llama].map((side) => Math.min(...cpuOf(side)).toFixed(2)).join(" / "),
     others.toFixed(1),
     (ours.median / theirs.median).toFixed(2),
     (ours.max / theirs.max).toFixed(2),
+    (Math.min(...cpuOf(llama)) / Math.min(...cpuOf(quire))).toFixed(2),
     least === undefined ? "" : `>= ${least.toFixed(2)}`,
   ];
 }
@@ -80,6 +80,10 @@ function spread(values: readonly number[]): Spread {
   const [min = Number.NaN] = sorted;
   const median = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
   return { min, median, max: sorted.at(-1) ?? Number.NaN };
+}
+
+function cpuOf(rounds: readonly Round[]): readonly number[] {
+  return rounds.map(({ cpuSeconds }) => cpuSeconds);
 }
 
 function rateOf({ rate }: Round): number {

@@ -7,6 +7,8 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 
 export interface Ceilings {
+  /** Instructions that were measured. */
+  readonly tier: string;
   /** Bytes per second that the threads read together from memory that no cache holds. */
   readonly readBytesPerSecond: number;
   /** Floating-point or integer operations per second of the multiplication in cache. */
@@ -29,10 +31,12 @@ export async function measureCeilings(
   const args = ["--threads", String(threads), "--seconds", weights === "bf16" ? "0.5" : "0.02"];
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] });
   const closed = once(child, "close");
+  let tier = "";
   let read: number | undefined;
   let multiply: number | undefined;
   for await (const line of createInterface({ input: child.stdout })) {
     const [gigabytes, gigaops] = figuresOf(line);
+    tier ||= /^tier (\w+)/.exec(line)?.[1] ?? "";
     if (/^read \d+ MiB/.test(line)) read = gigabytes;
     if (line.startsWith(`${weights} multiplication in cache`)) multiply = gigaops;
     if (multiply !== undefined) break;
@@ -42,7 +46,7 @@ export async function measureCeilings(
   if (read === undefined || multiply === undefined) {
     throw new Error(`${program} ended without the rates of reading and of multiplying ${weights}`);
   }
-  return { readBytesPerSecond: read * 1e9, multiplyOpsPerSecond: multiply * 1e9 };
+  return { tier, readBytesPerSecond: read * 1e9, multiplyOpsPerSecond: multiply * 1e9 };
 }
 
 /** The second and third number of a line of its table: GB/s and Gop/s. */
@@ -53,6 +57,7 @@ function figuresOf(line: string): readonly [number | undefined, number | undefin
 
 export function best(ceilings: readonly Ceilings[]): Ceilings {
   return {
+    tier: ceilings[0]?.tier ?? "",
     readBytesPerSecond: Math.max(...ceilings.map((c) => c.readBytesPerSecond)),
     multiplyOpsPerSecond: Math.max(...ceilings.map((c) => c.multiplyOpsPerSecond)),
   };

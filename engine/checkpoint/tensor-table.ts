@@ -35,8 +35,8 @@ export function tensorByteLength(type: WeightType, shape: readonly number[], pla
     const fact = `rows of ${columns} elements are not whole ${type} blocks of ${elements}`;
     throw invalidCheckpoint(place, fact);
   }
-  // A product of safe integers is exact up to 2^53 and only grows beyond it, so the comparison
-  // holds even where the product itself is rounded.
+  // Whole from the first factor on, because the innermost dimension is whole blocks. Such a product
+  // is exact up to 2^53 and only grows beyond it, so the comparison holds even where it is rounded.
   let byteLength = bytes / elements;
   for (const dimension of shape.toReversed()) {
     if (dimension === 0) throw invalidCheckpoint(place, `shape [${shape}] has an empty dimension`);

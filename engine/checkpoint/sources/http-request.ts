@@ -70,7 +70,7 @@ export async function get(
     const response = await fetchOnce(current, sent, signal);
     if (!redirectStatuses.has(response.status)) return accepted(response, current, remedies);
     await response.body?.cancel();
-    const next = redirectTarget(response, current);
+    const next = redirectTarget(response.headers.get("location"), current);
     if (next.origin !== current.origin) sent.delete("authorization");
     current = next;
   }
@@ -179,8 +179,12 @@ function reasonOf(error: unknown): string {
   return error.cause instanceof Error ? error.cause.message || String(error.cause) : error.message;
 }
 
-function redirectTarget(response: Response, from: URL): URL {
-  const location = response.headers.get("location");
+/**
+ * Where a redirect leads. Encryption is not left on the way.
+ *
+ * @throws EngineError MODEL_SOURCE_FAILED
+ */
+export function redirectTarget(location: string | null, from: URL): URL {
   const next = location === null ? null : URL.parse(location, from.href);
   if (next === null) {
     throw sourceFailed(`${displayUrl(from)} redirects to nowhere`, "Use another URL.");

@@ -182,6 +182,15 @@ describe("an hf:// source", () => {
     }
   });
 
+  it("refuses an answer that is larger than any listing", async () => {
+    await using hub = await aHub();
+    hub.override("/tree/", (_, response) => response.end(Buffer.alloc(33 * 2 ** 20, " ")));
+    await assert.rejects(
+      hub.resolve("hf://org/model"),
+      failure("MODEL_SOURCE_FAILED", /answers with more than 33554432 bytes/),
+    );
+  });
+
   it("names both checksums of a large file, and both objects of a small one, that differ", async () => {
     for (const [name, message] of [
       ["model.safetensors", /org\/model\/model.safetensors has the checksum/],

@@ -9,6 +9,7 @@ const help = `Usage: quire <command> [flags]
   get           show what a running quire up serves
   serve MODEL   serve one model
   bench         measure an OpenAI endpoint
+  operator      reconcile InferenceServices, inside a Kubernetes cluster
 
 quire <command> --help tells the flags of a command.
 `;
@@ -19,8 +20,9 @@ const commands = {
   get: () => import("./local/main.ts"),
   serve: () => import("../engine/main.ts"),
   bench: () => import("../engine/main.ts"),
+  operator: () => import("./main.ts"),
 };
-const clusterCommands = ["operator", "gateway"];
+const clusterCommands = ["gateway"];
 
 process.exitCode = await run(process.argv[2], process.argv.slice(3));
 // Whatever a library keeps open must not keep a command alive that has ended.

@@ -10,7 +10,19 @@ export const labels = {
   /** Identity of the pod template that a pod was made from. */
   templateHash: "quire.dev/template-hash",
   ordinal: "quire.dev/ordinal",
+  /** `true` on pods that may be sent requests: a service's endpoints select by it. */
+  serving: "quire.dev/serving",
 } as const;
+
+export const annotations = {
+  /** When a pod was told to take no new requests, in RFC 3339. */
+  drainingSince: "quire.dev/draining-since",
+  /** Hash of what was applied last, to notice fields that are not desired any more. */
+  appliedHash: "quire.dev/applied-hash",
+} as const;
+
+/** Owner of the fields that the operator applies. */
+export const fieldManager = "quire-operator";
 
 /** Holds a deleted InferenceService until its pods have answered what they were answering. */
 export const drainFinalizer = "quire.dev/drain";

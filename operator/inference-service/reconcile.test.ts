@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { InferenceService, InferenceServiceStatus } from "../api/inference-service.ts";
+import type { DesiredState } from "../reconcile/desired-state.ts";
 import type { ServiceEvent } from "../reconcile/events.ts";
 import type { ObservedPod } from "../reconcile/observed-pod.ts";
 import { type NewPod, podTemplate } from "../reconcile/pod-template.ts";
@@ -31,6 +32,14 @@ describe("reconcile", () => {
       "report",
     ]);
     assert.equal(cluster.created[0]?.template.hash, hash);
+  });
+
+  it("prepares what stands around the pods before it makes one", async () => {
+    const cluster = new FakeCluster(aService());
+
+    await reconcile(key, cluster, noon);
+
+    assert.deepEqual(cluster.prepared, [{ replicas: 2, callsBefore: 0 }]);
   });
 
   it("makes no second pod when it is repeated from an old view", async () => {
@@ -116,6 +125,7 @@ describe("reconcile of a deleted service", () => {
 
     assert.equal(await reconcile(key, cluster, noon), 1_000);
     assert.deepEqual(cluster.calls, [`drain granite-${hash}-0`, "report"]);
+    assert.deepEqual(cluster.prepared, []);
   });
 
   it("waits for the last to be gone", async () => {
@@ -194,6 +204,7 @@ function current(ordinal: number, fields: Partial<ObservedPod> = {}): ObservedPo
 /** Remembers what was asked of it, in order. Nothing that it is told to do changes what it shows. */
 class FakeCluster implements Cluster {
   readonly calls: string[] = [];
+  readonly prepared: { readonly replicas: number; readonly callsBefore: number }[] = [];
   readonly created: NewPod[] = [];
   status: InferenceServiceStatus | undefined;
   events: readonly ServiceEvent[] = [];
@@ -218,6 +229,10 @@ class FakeCluster implements Cluster {
   async observe(): Promise<Observation> {
     if (this.#failures.observe !== undefined) throw this.#failures.observe;
     return this.#observation;
+  }
+
+  async prepare(_: InferenceService, { replicas }: DesiredState): Promise<void> {
+    this.prepared.push({ replicas, callsBefore: this.calls.length });
   }
 
   async createPod(_: InferenceService, pod: NewPod): Promise<void> {

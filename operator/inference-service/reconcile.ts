@@ -1,6 +1,6 @@
 import type { AutoscalingPolicy } from "../api/autoscaling-policy.ts";
 import type { InferenceService, InferenceServiceStatus } from "../api/inference-service.ts";
-import { desiredState } from "../reconcile/desired-state.ts";
+import { type DesiredState, desiredState } from "../reconcile/desired-state.ts";
 import { eventsOf, type ServiceEvent } from "../reconcile/events.ts";
 import type { ObservedPod } from "../reconcile/observed-pod.ts";
 import { type PodPlan, planPods } from "../reconcile/plan.ts";
@@ -32,6 +32,8 @@ export interface Cluster {
   /** The service as it stands, schema defaults applied; `undefined` once it is gone. */
   getService(key: string): Promise<InferenceService | undefined>;
   observe(service: InferenceService): Promise<Observation>;
+  /** Brings in line what stands around the pods, such as their Service. Never while it is deleted. */
+  prepare(service: InferenceService, desired: DesiredState): Promise<void>;
   /** Idempotent: a pod of that name that exists already is a success. */
   createPod(service: InferenceService, pod: NewPod): Promise<void>;
   /**
@@ -97,6 +99,7 @@ async function movePods(
     const desired = desiredState(service, policy, decision);
     const plan = planPods(desired, pods, now);
     report = { desired, pods, plan, decision, load, url };
+    if (service.metadata.deletionTimestamp === undefined) await cluster.prepare(service, desired);
     await act(service, cluster, plan, desired.template);
     return { report };
   } catch (error) {

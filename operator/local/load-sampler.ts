@@ -1,7 +1,8 @@
 import type { InferenceService } from "../api/inference-service.ts";
 import type { Autoscaler, ServiceView } from "../autoscaler/autoscaler.ts";
 import { readSample } from "../autoscaler/scrape.ts";
-import { type ReplicaSample, sum } from "../autoscaler/window.ts";
+import { loadOf } from "../autoscaler/service-load.ts";
+import type { ReplicaSample } from "../autoscaler/window.ts";
 import type { ScalingDecision, ServiceLoad } from "../reconcile/scaling.ts";
 import { Probe } from "./probe.ts";
 import type { LocalPod, ProcessCluster } from "./process-cluster.ts";
@@ -75,16 +76,4 @@ export class LoadSampler {
   #forget(alive: ReadonlySet<string>): void {
     for (const name of this.#samples.keys()) if (!alive.has(name)) this.#samples.delete(name);
   }
-}
-
-/** @returns `undefined` while no engine has reported. */
-function loadOf(samples: readonly ReplicaSample[]): ServiceLoad | undefined {
-  if (samples.length === 0) return undefined;
-  const total = sum(samples, (sample) => sample.kvTokensTotal);
-  return {
-    kvCacheUtilization: total === 0 ? 0 : sum(samples, (s) => s.kvTokensInUse) / total,
-    runningRequests: sum(samples, (sample) => sample.runningRequests),
-    waitingRequests: sum(samples, (sample) => sample.waitingRequests),
-    observedAt: new Date(Math.max(...samples.map((sample) => sample.atMs))),
-  };
 }

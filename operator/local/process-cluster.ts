@@ -92,6 +92,9 @@ export class ProcessCluster implements Cluster, Replicas {
     };
   }
 
+  /** The gateway finds the replicas by itself: nothing stands around them. */
+  async prepare(): Promise<void> {}
+
   async createPod(service: InferenceService, spec: NewPod): Promise<void> {
     if (this.#ending || this.#pods.has(spec.name)) return;
     const waiting = {

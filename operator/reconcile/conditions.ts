@@ -43,6 +43,7 @@ export const reasons = [
   "DownloadStalled",
   "LoadStalled",
   "ImagePullFailed",
+  "ContainerNotCreated",
   "QuotaExceeded",
   "NodeLost",
   "EngineCrashLoop",

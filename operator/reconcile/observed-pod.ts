@@ -41,6 +41,7 @@ export interface ObservedPod {
 export interface PodProblem {
   readonly reason:
     | "ImagePullFailed"
+    | "ContainerNotCreated"
     | "QuotaExceeded"
     | "NodeLost"
     | "EngineUnhealthy"

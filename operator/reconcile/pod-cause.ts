@@ -49,6 +49,8 @@ const reasonOfCode: Readonly<Record<string, Reason>> = {
   CHECKPOINT_INVALID: "InvalidCheckpoint",
   DEVICE_UNAVAILABLE: "DeviceUnavailable",
   DEVICE_OUT_OF_MEMORY: "InsufficientMemory",
+  // Not the engine's own: the kernel ended it before it could say anything.
+  MEMORY_LIMIT_EXCEEDED: "InsufficientMemory",
 };
 
 function crash(pod: ObservedPod): PodCause {

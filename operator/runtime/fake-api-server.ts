@@ -30,9 +30,24 @@ export type Fault =
   | "cut"
   | "hang";
 
-interface Watcher {
+interface Selection {
   readonly path: string;
+  readonly query: URLSearchParams;
+}
+
+interface Watcher extends Selection {
   readonly response: ServerResponse;
+}
+
+/** Whether an object's path lies in a collection, of one namespace or of all, and its labels fit. */
+function selects({ path, query }: Selection, objectPath: string, object: FakeObject): boolean {
+  const paths = [objectPath, objectPath.replace(/\/namespaces\/[^/]+(?=\/)/, "")];
+  const [label = "", value] = (query.get("labelSelector") ?? "").split("=");
+  const labels = object.metadata["labels"] as Readonly<Record<string, string>> | undefined;
+  return (
+    paths.some((one) => one.slice(0, one.lastIndexOf("/")) === path) &&
+    (value === undefined || labels?.[label] === value)
+  );
 }
 
 export class FakeApiServer implements Credentials {
@@ -44,7 +59,12 @@ export class FakeApiServer implements Credentials {
   readonly #server: Server;
   readonly #objects = new Map<string, FakeObject>();
   /** All changes, for watches that begin in the past. */
-  #log: { readonly version: number; readonly type: string; readonly object: FakeObject }[] = [];
+  #log: {
+    readonly version: number;
+    readonly type: string;
+    readonly path: string;
+    readonly object: FakeObject;
+  }[] = [];
   #oldest = 0;
   #version = 0;
   #watchers: Watcher[] = [];
@@ -135,9 +155,9 @@ export class FakeApiServer implements Credentials {
     const stored = { ...object, metadata };
     if (type === "DELETED") this.#objects.delete(path);
     else this.#objects.set(path, stored);
-    this.#log.push({ version: this.#version, type, object: stored });
+    this.#log.push({ version: this.#version, type, path, object: stored });
     for (const watcher of this.#watchers) {
-      if (path.startsWith(`${watcher.path}/`)) send(watcher.response, type, stored);
+      if (selects(watcher, path, stored)) send(watcher.response, type, stored);
     }
     return stored;
   }
@@ -172,22 +192,38 @@ export class FakeApiServer implements Credentials {
     const isApply = seen.headers["content-type"] === "application/apply-patch+yaml";
     if (known === undefined && !isApply) return refusal(404, "NotFound");
     if (seen.method !== "DELETE") return this.#write(seen, path, known);
-    this.remove(path);
-    return { code: 200, body: { kind: "Status", status: "Success" } };
+    return this.#delete(path, known);
   }
 
-  #write(seen: SeenRequest, path: string, known: FakeObject | undefined): Reply {
-    const body = seen.body as FakeObject;
-    const claimed = seen.method === "PUT" ? body.metadata.resourceVersion : undefined;
-    if (claimed !== undefined && claimed !== known?.metadata.resourceVersion) {
-      return refusal(409, "Conflict");
+  /** As for the real one, an object with finalizers stays until those are gone. */
+  #delete(path: string, known: FakeObject | undefined): Reply {
+    const finalizers = known?.metadata["finalizers"] as readonly string[] | undefined;
+    if (known === undefined || finalizers === undefined || finalizers.length === 0) {
+      this.remove(path);
+      return { code: 200, body: { kind: "Status", status: "Success" } };
     }
-    const uid = known?.metadata.uid ?? `uid-${this.#version + 1}`;
-    const changed = Array.isArray(seen.body)
-      ? patched(known as FakeObject, seen.body)
-      : { ...known, ...body, metadata: { ...known?.metadata, ...body.metadata, uid } };
-    if (changed === undefined) return refusal(422, "Invalid");
-    return { code: 200, body: this.#change(path, known ? "MODIFIED" : "ADDED", changed) };
+    const metadata = { ...known.metadata, deletionTimestamp: new Date().toISOString() };
+    return { code: 200, body: this.#change(path, "MODIFIED", { ...known, metadata }) };
+  }
+
+  #write({ body, headers }: SeenRequest, path: string, known: FakeObject | undefined): Reply {
+    if (Array.isArray(body)) {
+      const changed = patched(known as FakeObject, body);
+      if (changed === undefined) return refusal(422, "Invalid");
+      return { code: 200, body: this.#change(path, "MODIFIED", changed) };
+    }
+    const given = body as FakeObject;
+    const { uid, resourceVersion } = known?.metadata ?? {};
+    const isStale =
+      (given.metadata?.uid ?? uid) !== uid ||
+      (given.metadata?.resourceVersion ?? resourceVersion) !== resourceVersion;
+    if (isStale) return refusal(409, "Conflict");
+    const isMerge = headers["content-type"] === "application/merge-patch+json";
+    const metadata = known?.metadata ?? { uid: `uid-${this.#version + 1}` };
+    const changed = merged(isMerge ? known : { metadata }, given) as FakeObject;
+    const stored = this.#change(path, known ? "MODIFIED" : "ADDED", changed);
+    if (isLetGo(stored)) this.remove(path);
+    return { code: 200, body: stored };
   }
 
   #create({ path, body }: SeenRequest): Reply {
@@ -200,7 +236,7 @@ export class FakeApiServer implements Credentials {
   #read({ path, query }: SeenRequest): Reply {
     const object = this.#objects.get(path);
     if (object !== undefined) return { code: 200, body: object };
-    const items = [...this.#objects].filter(([key]) => key.startsWith(`${path}/`));
+    const items = [...this.#objects].filter(([key, item]) => selects({ path, query }, key, item));
     if (items.length === 0 && /\/absent$/.test(path)) return refusal(404, "NotFound");
     const start = Number(query.get("continue") ?? 0);
     const end = start + Number(query.get("limit") ?? items.length);
@@ -221,10 +257,10 @@ export class FakeApiServer implements Credentials {
       response.end();
       return;
     }
-    for (const { version, type, object } of this.#log) {
-      if (version > from) send(response, type, object);
+    for (const { version, type, path: of, object } of this.#log) {
+      if (version > from && selects({ path, query }, of, object)) send(response, type, object);
     }
-    this.#watchers.push({ path, response });
+    this.#watchers.push({ path, query, response });
     response.on("close", () => {
       this.#watchers = this.#watchers.filter((watcher) => watcher.response !== response);
     });
@@ -235,6 +271,12 @@ interface Reply {
   readonly code: number;
   readonly body?: unknown;
   readonly headers?: Record<string, string>;
+}
+
+/** Deleted, and held by nobody any more. */
+function isLetGo({ metadata }: FakeObject): boolean {
+  const finalizers = metadata["finalizers"] as readonly string[] | undefined;
+  return metadata["deletionTimestamp"] !== undefined && !finalizers?.length;
 }
 
 function refusal(code: number, reason: string): Reply {
@@ -272,4 +314,16 @@ function patched(
     if (op === "remove") delete parent[last];
   }
   return copy as FakeObject;
+}
+
+/** JSON Merge Patch (RFC 7386). */
+function merged(base: unknown, patch: unknown): unknown {
+  if (typeof patch !== "object" || patch === null || Array.isArray(patch)) return patch;
+  const isMap = typeof base === "object" && base !== null && !Array.isArray(base);
+  const result: Record<string, unknown> = isMap ? { ...base } : {};
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) delete result[name];
+    else result[name] = merged(result[name], value);
+  }
+  return result;
 }

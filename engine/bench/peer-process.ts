@@ -28,11 +28,12 @@ export class PeerProcess {
     return message.result;
   }
 
+  /** By force: an engine has nothing to save. */
   async close(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const closed = once(this.#child, "close");
-    this.#child.disconnect();
-    await closed;
+    const ended = once(this.#child, "exit");
+    this.#child.kill("SIGKILL");
+    await ended;
   }
 }
 
@@ -41,7 +42,7 @@ async function nextMessage(child: ChildProcess): Promise<PeerMessage> {
   try {
     const [message] = await Promise.race([
       once(child, "message", { signal: ended.signal }),
-      once(child, "close", { signal: ended.signal }).then(([code]) => {
+      once(child, "exit", { signal: ended.signal }).then(([code]) => {
         throw new Error(`an engine's process ended with ${code}`);
       }),
     ]);

@@ -130,6 +130,28 @@ describe("observedPod", () => {
     });
   }
 
+  it("sees that a pod's node fell silent, and nothing of it where that is explained", () => {
+    const conditions = [
+      { type: "Ready", status: "False" },
+      { type: "ContainersReady", status: "True" },
+    ];
+    const { problem } = observedPod(aPod({ ...serving(), conditions }), {});
+    assert.equal(problem?.reason, "NodeLost");
+    assert.match(problem?.message ?? "", /^its node gpu-1 has stopped reporting/);
+
+    const leaving = { deletionTimestamp: "2030-01-01T12:05:00Z" };
+    assert.equal(observedPod(aPod({ conditions }, leaving), {}).problem, undefined);
+    const gated = aPod({ conditions });
+    const readinessGates = [{ conditionType: "x" }];
+    assert.equal(
+      observedPod({ ...gated, spec: { containers: [], readinessGates } }, {}).problem,
+      undefined,
+    );
+    const loading = [conditions[0], { type: "ContainersReady", status: "False" }];
+    const known = loading.filter((condition) => condition !== undefined);
+    assert.equal(observedPod(aPod({ conditions: known }), {}).problem, undefined);
+  });
+
   it("prefers what the kubelet knows over what an engine seems to be doing", () => {
     const stalled = { reason: "LoadStalled", message: "no progress" } as const;
     const state = { waiting: { reason: "ErrImagePull", message: "no" } };

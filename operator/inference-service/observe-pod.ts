@@ -37,7 +37,7 @@ export function observedPod(pod: Pod, signals: EngineSignals): ObservedPod {
       startup: signals.startup,
       inFlight: container?.state?.running === undefined ? 0 : signals.inFlight,
       unschedulable: unschedulableText(pod),
-      problem: problemOf(container) ?? signals.stalled,
+      problem: problemOf(container) ?? lostNode(pod) ?? signals.stalled,
     }),
   };
 }
@@ -88,6 +88,19 @@ function problemOf(container: ContainerStatus | undefined): PodProblem | undefin
     return { reason: "ContainerNotCreated", message: what };
   }
   return undefined;
+}
+
+/**
+ * The node controller takes a pod's readiness away, and nothing else, when its node falls silent: the
+ * kubelet that could correct the rest is the one that is not heard of.
+ */
+function lostNode({ metadata, spec, status }: Pod): PodProblem | undefined {
+  const is = (wanted: string) => status?.conditions?.find(({ type }) => type === wanted)?.status;
+  const isContradiction = is("Ready") === "False" && is("ContainersReady") === "True";
+  const isExplained = metadata.deletionTimestamp !== undefined || spec?.readinessGates?.length;
+  if (!isContradiction || isExplained) return undefined;
+  const message = `its node ${spec?.nodeName} has stopped reporting. Restore the node, or delete the pod to have it replaced.`;
+  return { reason: "NodeLost", message };
 }
 
 function terminationOf(

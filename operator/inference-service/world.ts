@@ -136,9 +136,16 @@ function ownerKeys(object: Owned | undefined): string[] {
 }
 
 /** Specs of pods are most of their bytes, and nobody reads them again. */
-function slimPod(pod: Pod): Pod {
-  const { nodeName } = pod.spec ?? {};
-  return { ...pod, spec: { containers: [], ...(nodeName === undefined ? {} : { nodeName }) } };
+function slimPod({ spec = { containers: [] }, ...pod }: Pod): Pod {
+  const { nodeName, readinessGates } = spec;
+  return {
+    ...pod,
+    spec: {
+      containers: [],
+      ...(nodeName === undefined ? {} : { nodeName }),
+      ...(readinessGates === undefined ? {} : { readinessGates }),
+    },
+  };
 }
 
 function slimNamespace({ metadata }: Stored<V1Namespace>): Stored<V1Namespace> {

@@ -1,4 +1,4 @@
-import fastify, { type FastifyInstance } from "fastify";
+import fastify, { type FastifyInstance, LogController } from "fastify";
 
 export interface HealthServerOptions {
   readonly logLevel: string;
@@ -13,7 +13,8 @@ export interface HealthServerOptions {
 export function buildHealthServer(options: HealthServerOptions): FastifyInstance {
   const { logLevel, isReady, metrics, metricsType } = options;
   // Requests come every few seconds from machines, and nobody reads of them.
-  const app = fastify({ logger: { level: logLevel }, disableRequestLogging: true });
+  const logController = new LogController({ disableRequestLogging: true });
+  const app = fastify({ logger: { level: logLevel }, logController });
   app.get("/healthz", async () => ({ status: "ok" }));
   app.get("/readyz", async (_, reply) => {
     if (isReady()) return { status: "ready" };

@@ -8,8 +8,9 @@ import { policyCases } from "../operator/validation/autoscaling-policy-rules-tes
 import { serviceCases } from "../operator/validation/inference-service-rules-testing.ts";
 import { fieldName } from "../operator/validation/problem.ts";
 import { type RuleCase, validated } from "../operator/validation/rule-testing.ts";
-import { Cluster, clusterMissing, KubectlError } from "./cluster/cluster.ts";
+import { Cluster, KubectlError } from "./cluster/cluster.ts";
 import { installCrds } from "./cluster/crds.ts";
+import { clusterMissing } from "./cluster/requirements.ts";
 
 const skip = clusterMissing() ?? false;
 const examples = fileURLToPath(new URL("../crds/examples", import.meta.url));

@@ -1,17 +1,18 @@
 /** A real Kubernetes API with its controllers and scheduler, for the tests of one file. */
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, request as httpsRequest } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach } from "node:test";
 import { fileURLToPath } from "node:url";
-import { isBuilt, programsFolder } from "./build.ts";
+import { programsFolder } from "./build.ts";
 import { ControlPlane, type ControlPlaneProgram } from "./control-plane.ts";
 import { Door } from "./door.ts";
 import type { FakeKubeletSettings } from "./fake-kubelet.ts";
 import { type Identities, kubeconfig, makeIdentities } from "./identities.ts";
+import { clusterMissing } from "./requirements.ts";
 import {
   controlPlaneAddress,
   SealedNetwork,
@@ -24,24 +25,6 @@ const kubeletFile = fileURLToPath(new URL("fake-kubelet.ts", import.meta.url));
 /** Several times what a loaded machine takes. */
 const startDeadlineMs = 120_000;
 const requestTimeoutMs = 10_000;
-
-/**
- * Why no cluster can start here, to skip tests with; `undefined` when it can.
- * Tests never build it: that takes minutes the first time.
- */
-export function clusterMissing(): string | undefined {
-  if (process.platform !== "linux") return "a cluster needs Linux";
-  for (const tool of ["unshare", "nsenter", "ip"]) {
-    const found = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].some((folder) =>
-      existsSync(join(folder, tool)),
-    );
-    if (!found) return `a cluster needs the command ${tool}: install util-linux and iproute2`;
-  }
-  if (!isBuilt()) {
-    return "Kubernetes is not built from the present sources: node e2e/cluster/build.ts";
-  }
-  return undefined;
-}
 
 export interface KubectlOptions {
   readonly input?: string;
@@ -148,6 +131,14 @@ export class Cluster {
   /** One of the control plane's programs, to stop, continue or watch. */
   program(name: ControlPlaneProgram): SealedProcess {
     return this.#controlPlane.program(name);
+  }
+
+  /** Kills one of them, and returns when it runs again and the API server is ready. */
+  async restart(name: ControlPlaneProgram): Promise<void> {
+    await this.#controlPlane.restart(name);
+    await this.#controlPlane.until("the API server is ready", startDeadlineMs, () =>
+      this.#answersOk("/readyz"),
+    );
   }
 
   /** Starts a program inside the sealed network; its output goes to the file `NAME.log`. */

@@ -30,6 +30,7 @@ export class ControlPlane {
   readonly #network: SealedNetwork;
   readonly #folder: string;
   readonly #programs = new Map<ControlPlaneProgram, SealedProcess>();
+  readonly #arguments = new Map<ControlPlaneProgram, readonly string[]>();
 
   /** @param folder is there, empty, and on a disk; logs, keys and etcd's data go into it */
   constructor(network: SealedNetwork, folder: string) {
@@ -56,6 +57,12 @@ export class ControlPlane {
     const program = this.#programs.get(name);
     if (program === undefined) throw new Error(`${name} has not been started`);
     return program;
+  }
+
+  /** Kills the program and starts it anew on what it had written. */
+  async restart(name: ControlPlaneProgram): Promise<void> {
+    await this.program(name).kill();
+    this.#start(name, this.#arguments.get(name) ?? []);
   }
 
   /** Waits for a condition, and not in vain when a program has ended meanwhile. */
@@ -85,6 +92,7 @@ export class ControlPlane {
   }
 
   #start(name: ControlPlaneProgram, args: readonly string[]): void {
+    this.#arguments.set(name, args);
     const options = { logFile: this.logFile(name), cwd: this.#folder };
     this.#programs.set(name, this.#network.spawn(join(programsFolder, name), args, options));
   }

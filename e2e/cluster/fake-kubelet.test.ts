@@ -3,8 +3,9 @@ import { after, before, describe, it } from "node:test";
 import { engineMetrics, enginePaths, enginePort } from "../../engine/contract.ts";
 import { until } from "../program.ts";
 import { behaviourAnnotation } from "./behaviour.ts";
-import { Cluster, clusterMissing } from "./cluster.ts";
+import { Cluster } from "./cluster.ts";
 import type { Pod } from "./pod-status.ts";
+import { clusterMissing } from "./requirements.ts";
 
 const podsPath = "/api/v1/namespaces/default/pods";
 const deadlineMs = 60_000;

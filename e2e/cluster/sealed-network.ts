@@ -17,7 +17,6 @@ export const serviceRange = "10.96.0.0/16";
 export const podRange = "10.88.0.0/16";
 
 const startDeadlineMs = 20_000;
-const stopDeadlineMs = 20_000;
 /** Nothing of the caller's environment gets in, proxies and credentials least of all. */
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -41,13 +40,14 @@ export interface SpawnOptions {
 }
 
 export class SealedNetwork {
-  readonly #outer: ChildProcess;
-  readonly #firstPid: number;
+  readonly #closed: Promise<unknown>;
+  /** Seen from outside. When this process is gone, everything inside is. */
+  readonly firstPid: number;
   readonly #enter: readonly string[];
 
-  private constructor(outer: ChildProcess, firstPid: number, asUser: boolean) {
-    this.#outer = outer;
-    this.#firstPid = firstPid;
+  private constructor(closed: Promise<unknown>, firstPid: number, asUser: boolean) {
+    this.#closed = closed;
+    this.firstPid = firstPid;
     const user = asUser ? ["--user", "--preserve-credentials"] : [];
     this.#enter = ["--target", String(firstPid), ...user, "--net", "--mount", "--pid", "--"];
   }
@@ -67,14 +67,12 @@ export class SealedNetwork {
     const errors: string[] = [];
     createInterface({ input: outer.stderr }).on("line", (line) => errors.push(line));
     const up = once(createInterface({ input: outer.stdout }), "line");
-    const failed = once(outer, "close").then(() => {
-      throw new Error(`no sealed network: ${errors.join("; ")}`);
-    });
-    await Promise.race([up, failed]);
-    failed.catch(() => undefined);
+    const closed = once(outer, "close");
+    const line = await Promise.race([up, closed.then(() => undefined)]);
+    if (line === undefined) throw new Error(`no sealed network: ${errors.join("; ")}`);
     const firstPid = await onlyChild(outer);
     if (firstPid === undefined) throw new Error("the sealed network ended as it began");
-    return new SealedNetwork(outer, firstPid, asUser);
+    return new SealedNetwork(closed, firstPid, asUser);
   }
 
   /** Starts a program inside. */
@@ -91,14 +89,9 @@ export class SealedNetwork {
 
   /** Ends everything inside, and returns when it has. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#outer.stdin?.end();
-    this.#outer.kill("SIGKILL");
-    // The first process of a pid namespace is gone only after every other one.
-    await until(
-      "the sealed network is empty",
-      stopDeadlineMs,
-      () => !existsSync(`/proc/${this.#firstPid}`),
-    );
+    if (existsSync(`/proc/${this.firstPid}`)) process.kill(this.firstPid, "SIGKILL");
+    // unshare waits for the first process, which is gone only after every other one.
+    await this.#closed;
   }
 }
 
@@ -118,9 +111,14 @@ export class SealedProcess {
     return this.child.exitCode === null && this.child.signalCode === null;
   }
 
+  /** Of the program itself, seen from outside; `undefined` when it has ended. */
+  async pid(): Promise<number | undefined> {
+    return this.running ? await onlyChild(this.child) : undefined;
+  }
+
   /** Sends a signal to the program itself, not to what carries it inside. */
   async signal(name: NodeJS.Signals): Promise<void> {
-    const pid = this.running ? await onlyChild(this.child) : undefined;
+    const pid = await this.pid();
     if (pid !== undefined) process.kill(pid, name);
   }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { readConfig, settings } from "../engine/config.ts";
+import { readConfig, settings } from "../engine/config/config.ts";
 import { podTemplate } from "../operator/reconcile/pod-template.ts";
 import { aService } from "../operator/reconcile/testing.ts";
 

@@ -1,12 +1,12 @@
 /** The whole endpoint in this process, over a device that only takes its time. */
 import type { AddressInfo } from "node:net";
 import { openCheckpoint } from "../engine/checkpoint/checkpoint.ts";
-import { startEngine } from "../engine/engine-client.ts";
 import type { Engine } from "../engine/generation.ts";
 import { ModelText } from "../engine/model-text.ts";
 import { buildApp } from "../engine/server/app.ts";
 import { Lifecycle } from "../engine/server/lifecycle.ts";
 import { openTokenizer } from "../engine/text/tokenizer.ts";
+import { startEngine } from "../engine/thread/engine-client.ts";
 import { fakeModel } from "./fake-device.ts";
 import { tinyModel } from "./serving.ts";
 

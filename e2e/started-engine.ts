@@ -1,8 +1,12 @@
 /** Real engine threads over the fake device, for tests of what the main thread sees. */
 import assert from "node:assert/strict";
 import type { DeviceOptions, LoadProgress, MemoryPlan, RowSampling } from "../engine/device.ts";
-import { type EngineLimits, type RunningEngine, startEngine } from "../engine/engine-client.ts";
 import type { Generation, GenerationRequest, GenerationUpdate } from "../engine/generation.ts";
+import {
+  type EngineLimits,
+  type RunningEngine,
+  startEngine,
+} from "../engine/thread/engine-client.ts";
 import { fakeModel } from "./fake-device.ts";
 import { aRequestInit } from "./scheduler-run.ts";
 

@@ -4,10 +4,10 @@
  * `node engine/generate.ts` writes it; `--check` fails when it is not what would be written.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { settings } from "./config.ts";
+import { settings } from "./config/config.ts";
+import { flagName } from "./config/flags.ts";
 import type { EngineErrorCode } from "./errors.ts";
-import { flagName } from "./flags.ts";
-import { EngineMetrics } from "./metrics.ts";
+import { EngineMetrics } from "./metrics/metrics.ts";
 import { ignoredFields, unsupportedFields } from "./sampling/unsupported-fields.ts";
 import { buildApp } from "./server/app.ts";
 import { httpErrorCodes, statusOf } from "./server/error-response.ts";

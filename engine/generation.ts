@@ -1,6 +1,6 @@
 /**
  * What the HTTP side asks of the engine, and what it hears back. The engine thread implements it
- * behind rings (`engine-client.ts`); tests of the server may implement it by hand.
+ * behind rings (`thread/engine-client.ts`); tests of the server may implement it by hand.
  */
 import type { RowSampling } from "./device.ts";
 

@@ -2,10 +2,9 @@
 import { openCheckpoint } from "./checkpoint/checkpoint.ts";
 import { resolveModel } from "./checkpoint/sources.ts";
 import { tensorFloats } from "./checkpoint/tensor-floats.ts";
-import type { EngineConfig } from "./config.ts";
+import type { EngineConfig } from "./config/config.ts";
 import type { StartupReport } from "./contract.ts";
 import type { DeviceOptions, LoadProgress } from "./device.ts";
-import { type RunningEngine, startEngine } from "./engine-client.ts";
 import { ModelText } from "./model-text.ts";
 import { endTokenIds } from "./models/end-tokens.ts";
 import { generationDefaults } from "./models/generation-defaults.ts";
@@ -13,6 +12,7 @@ import type { Model } from "./models/model-spec.ts";
 import { buildModel } from "./models/registry.ts";
 import { openChatTemplate } from "./text/chat-template.ts";
 import { openTokenizer } from "./text/tokenizer.ts";
+import { type RunningEngine, startEngine } from "./thread/engine-client.ts";
 
 export interface LoadedModel {
   readonly running: RunningEngine;

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import path from "node:path";
 import type { FastifyInstance } from "fastify";
-import { describeSettings, type EngineConfig, readConfig } from "./config.ts";
+import { describeSettings, type EngineConfig, readConfig } from "./config/config.ts";
 import type { TerminationMessage } from "./contract.ts";
 import { EngineError } from "./errors.ts";
 import { type LoadedModel, loadModel } from "./load-model.ts";

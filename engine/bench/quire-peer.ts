@@ -1,5 +1,5 @@
 /** Quire's engine as a process of `llama-cpp-bench.ts`: `quire-peer.ts MODEL THREADS`. */
-import { startEngine } from "../engine-client.ts";
+import { startEngine } from "../thread/engine-client.ts";
 import { openModelFile } from "./model-file.ts";
 import { answerJobs, maxLength, maxPrompts } from "./peer.ts";
 import { greedy } from "./step-timing.ts";

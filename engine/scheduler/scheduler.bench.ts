@@ -7,10 +7,10 @@ import { MessageChannel, Worker } from "node:worker_threads";
 import { aRequestInit, promptOf } from "../../e2e/scheduler-run.ts";
 import type { Device, StepBatch, StepResult } from "../device.ts";
 import { maxTopLogprobs } from "../device.ts";
-import { EngineLoop } from "../engine.ts";
-import { CommandEncoder } from "../ring-messages.ts";
-import { createRing, RingReader, RingWriter } from "../rings.ts";
-import { createSharedStats } from "../shared-stats.ts";
+import { EngineLoop } from "../thread/engine-loop.ts";
+import { CommandEncoder } from "../thread/ring-messages.ts";
+import { createRing, RingReader, RingWriter } from "../thread/rings.ts";
+import { createSharedStats } from "../thread/shared-stats.ts";
 import { Scheduler } from "./scheduler.ts";
 
 const rowCount = 256;
@@ -144,7 +144,7 @@ async function benchWakeUp(): Promise<void> {
 
 const echoSource = `
   const { parentPort, workerData } = require("node:worker_threads");
-  import(${JSON.stringify(new URL("../rings.ts", import.meta.url).href)}).then((rings) => {
+  import(${JSON.stringify(new URL("../thread/rings.ts", import.meta.url).href)}).then((rings) => {
     const reader = new rings.RingReader(workerData.buffer);
     const writer = new rings.RingWriter(workerData.back);
     parentPort.postMessage("ready");

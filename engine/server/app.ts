@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import swagger from "@fastify/swagger";
 import fastify, { type FastifyInstance, type FastifyServerOptions, LogController } from "fastify";
 import { enginePaths } from "../contract.ts";
-import { EngineMetrics } from "../metrics.ts";
+import { EngineMetrics } from "../metrics/metrics.ts";
 import { collectMethods, refuseOtherMethods } from "./allowed-methods.ts";
 import type { ApiKeys } from "./auth.ts";
 import { chatRoutes } from "./chat-completions.ts";

@@ -1,6 +1,6 @@
 import { EngineError } from "../errors.ts";
 import type { Generation, GenerationUpdate } from "../generation.ts";
-import type { RequestTimer } from "../request-timer.ts";
+import type { RequestTimer } from "../metrics/request-timer.ts";
 import type { SamplingParams } from "../sampling/sampling-params.ts";
 import type { StopMatcher, Text, TokenDecoder } from "./text-port.ts";
 

@@ -1,6 +1,6 @@
 import type { FastifyReply } from "fastify";
 import { EngineError } from "../errors.ts";
-import type { EngineMetrics } from "../metrics.ts";
+import type { EngineMetrics } from "../metrics/metrics.ts";
 import type { Lifecycle, Serving } from "./lifecycle.ts";
 import type { StreamFlusher } from "./sse.ts";
 

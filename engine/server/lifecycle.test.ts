@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { FastifyReply } from "fastify";
-import { EngineMetrics } from "../metrics.ts";
+import { EngineMetrics } from "../metrics/metrics.ts";
 import { admit } from "./context.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { StreamFlusher } from "./sse.ts";

@@ -1,6 +1,6 @@
 import { EngineError } from "../errors.ts";
 import type { Generation } from "../generation.ts";
-import type { EngineMetrics } from "../metrics.ts";
+import type { EngineMetrics } from "../metrics/metrics.ts";
 import type { SamplingParams } from "../sampling/sampling-params.ts";
 import { Choice } from "./choice.ts";
 import type { Serving } from "./lifecycle.ts";

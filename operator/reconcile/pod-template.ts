@@ -84,7 +84,7 @@ export function podTemplate({ metadata, spec }: InferenceService): PodTemplate {
 
 type Spec = InferenceService["spec"];
 
-/** The names are those of `engine/config.ts`. */
+/** The names are those of `engine/config/config.ts`. */
 function engineVariables(serviceName: string, spec: Spec): EnvVariable[] {
   const { model, engine = {}, resources, parallelism, drain } = spec;
   const cpuLimit = share(resources.limits).cpuMillis;

@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
-import type { MemoryPlan } from "./device.ts";
-import { EngineError } from "./errors.ts";
+import type { MemoryPlan } from "../device.ts";
+import { EngineError } from "../errors.ts";
 import {
   type EngineThreadData,
   type EngineThreadMessage,

@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { describe, it } from "node:test";
 import { Worker } from "node:worker_threads";
-import { defaultFakeSettings, FakeDevice } from "../e2e/fake-device.ts";
-import { ampleLimits, aRequestInit, tokensAlone } from "../e2e/scheduler-run.ts";
-import { deviceOptions } from "../e2e/started-engine.ts";
-import type { Device, RowSampling, StepBatch, StepResult } from "./device.ts";
-import { EngineLoop } from "./engine.ts";
+import { defaultFakeSettings, FakeDevice } from "../../e2e/fake-device.ts";
+import { ampleLimits, aRequestInit, tokensAlone } from "../../e2e/scheduler-run.ts";
+import { deviceOptions } from "../../e2e/started-engine.ts";
+import type { Device, RowSampling, StepBatch, StepResult } from "../device.ts";
+import { Scheduler } from "../scheduler/scheduler.ts";
+import { EngineLoop } from "./engine-loop.ts";
 import { CommandEncoder, commandKinds, decodeEvent, eventKinds } from "./ring-messages.ts";
 import { createRing, RingReader, RingWriter } from "./rings.ts";
-import { Scheduler } from "./scheduler/scheduler.ts";
 import { createSharedStats, readStats } from "./shared-stats.ts";
 
 describe("EngineLoop.step", () => {

@@ -1,4 +1,4 @@
-import type { EngineStats } from "./generation.ts";
+import type { EngineStats } from "../generation.ts";
 
 /** Order of the numbers in the shared array. */
 const fields = [

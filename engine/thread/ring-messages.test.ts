@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { greedy } from "../e2e/scheduler-run.ts";
-import type { RowSampling, StepResult } from "./device.ts";
-import { maxTopLogprobs } from "./device.ts";
+import { greedy } from "../../e2e/scheduler-run.ts";
+import type { RowSampling, StepResult } from "../device.ts";
+import { maxTopLogprobs } from "../device.ts";
 import {
   CommandEncoder,
   decodeEvent,

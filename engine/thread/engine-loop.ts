@@ -1,10 +1,10 @@
-import type { Device } from "./device.ts";
-import type { EngineStats, FinishReason } from "./generation.ts";
+import type { Device } from "../device.ts";
+import type { EngineStats, FinishReason } from "../generation.ts";
+import type { Request } from "../scheduler/request.ts";
+import type { Scheduler } from "../scheduler/scheduler.ts";
+import { type StepPlan, submitPlan } from "../scheduler/step-plan.ts";
 import { commandKinds, decodeGenerate, EventEncoder } from "./ring-messages.ts";
 import type { RingReader, RingWriter } from "./rings.ts";
-import type { Request } from "./scheduler/request.ts";
-import type { Scheduler } from "./scheduler/scheduler.ts";
-import { type StepPlan, submitPlan } from "./scheduler/step-plan.ts";
 import { type SharedStats, TokenRate, writeStats } from "./shared-stats.ts";
 
 interface EngineLoopParts {

@@ -1,9 +1,9 @@
 /** Entry of the engine thread: opens the device, then runs the loop until it is shut down. */
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
-import type { DeviceDriver, MemoryPlan } from "./device.ts";
-import { EngineLoop } from "./engine.ts";
+import type { DeviceDriver, MemoryPlan } from "../device.ts";
+import { Scheduler } from "../scheduler/scheduler.ts";
+import { EngineLoop } from "./engine-loop.ts";
 import { RingReader, RingWriter } from "./rings.ts";
-import { Scheduler } from "./scheduler/scheduler.ts";
 import { type EngineThreadData, type EngineThreadMessage, toErrorData } from "./thread-messages.ts";
 
 if (parentPort === null) throw new Error("engine-thread.ts runs as a worker of engine-client.ts");

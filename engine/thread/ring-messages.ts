@@ -2,10 +2,10 @@
  * What the main thread and the engine thread tell each other, as words of a ring. Both directions
  * are read and written here alone.
  */
-import type { RowSampling, StepResult } from "./device.ts";
-import { maxTopLogprobs } from "./device.ts";
-import type { FinishReason, GenerationRequest } from "./generation.ts";
-import type { RequestInit } from "./scheduler/request.ts";
+import type { RowSampling, StepResult } from "../device.ts";
+import { maxTopLogprobs } from "../device.ts";
+import type { FinishReason, GenerationRequest } from "../generation.ts";
+import type { RequestInit } from "../scheduler/request.ts";
 
 export const commandKinds = { generate: 1, abort: 2, shutdown: 3 } as const;
 

@@ -1,4 +1,4 @@
-import type { FinishReason, Generation, GenerationUpdate } from "./generation.ts";
+import type { FinishReason, Generation, GenerationUpdate } from "../generation.ts";
 
 type TopLogprobs = readonly (readonly [tokenId: number, logprob: number])[];
 

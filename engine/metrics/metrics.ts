@@ -1,6 +1,6 @@
 import { Counter, Gauge, Registry } from "prom-client";
-import { engineMetrics } from "./contract.ts";
-import type { EngineStats } from "./generation.ts";
+import { engineMetrics } from "../contract.ts";
+import type { EngineStats } from "../generation.ts";
 import {
   Distribution,
   type DistributionView,

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { aRequest, bound, collect, startFakeEngine, until } from "../e2e/started-engine.ts";
-import type { MemoryPlan } from "./device.ts";
-import { EngineError } from "./errors.ts";
+import { aRequest, bound, collect, startFakeEngine, until } from "../../e2e/started-engine.ts";
+import type { MemoryPlan } from "../device.ts";
+import { EngineError } from "../errors.ts";
 
 describe("startEngine", () => {
   it("shows plan and progress while the device loads", async (t) => {

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { promptOf, tokensAlone } from "../e2e/scheduler-run.ts";
+import { promptOf, tokensAlone } from "../../e2e/scheduler-run.ts";
 import {
   allBlocksAreBack,
   aRequest,
   collect,
   startFakeEngine,
   until,
-} from "../e2e/started-engine.ts";
+} from "../../e2e/started-engine.ts";
 
 describe("Engine.generate", () => {
   it("gives every finished request its own tokens while others are aborted", async (t) => {

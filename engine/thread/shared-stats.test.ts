@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { EngineStats } from "./generation.ts";
+import type { EngineStats } from "../generation.ts";
 import { createSharedStats, readStats, TokenRate, writeStats } from "./shared-stats.ts";
 
 describe("shared stats", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { EngineError } from "../errors.ts";
 import { describeSettings, readConfig, settings } from "./config.ts";
-import { EngineError } from "./errors.ts";
 import { flagName } from "./flags.ts";
 
 describe("readConfig", () => {

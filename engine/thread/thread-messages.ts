@@ -1,6 +1,6 @@
-import type { DeviceInfo, DeviceOptions, LoadProgress, MemoryPlan } from "./device.ts";
-import { EngineError, type EngineErrorCode } from "./errors.ts";
-import type { Model } from "./models/model-spec.ts";
+import type { DeviceInfo, DeviceOptions, LoadProgress, MemoryPlan } from "../device.ts";
+import { EngineError, type EngineErrorCode } from "../errors.ts";
+import type { Model } from "../models/model-spec.ts";
 import type { SharedStats } from "./shared-stats.ts";
 
 /** All that the engine thread is given when it starts. */

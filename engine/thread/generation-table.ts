@@ -1,7 +1,7 @@
-import type { FinishReason } from "./generation.ts";
+import type { FinishReason } from "../generation.ts";
+import { QueueLimit, type QueueLimits } from "../scheduler/queue-limit.ts";
 import { GenerationStream } from "./generation-stream.ts";
 import type { EventSink } from "./ring-messages.ts";
-import { QueueLimit, type QueueLimits } from "./scheduler/queue-limit.ts";
 
 type TopLogprobs = readonly (readonly [tokenId: number, logprob: number])[];
 

@@ -1,11 +1,11 @@
-import type { DeviceInfo, DeviceOptions, LoadProgress, MemoryPlan } from "./device.ts";
-import { EngineError } from "./errors.ts";
-import type { Engine, EngineStats, Generation, GenerationRequest } from "./generation.ts";
+import type { DeviceInfo, DeviceOptions, LoadProgress, MemoryPlan } from "../device.ts";
+import { EngineError } from "../errors.ts";
+import type { Engine, EngineStats, Generation, GenerationRequest } from "../generation.ts";
+import type { Model } from "../models/model-spec.ts";
+import { hashSalt } from "../scheduler/prefix-cache.ts";
 import { GenerationTable } from "./generation-table.ts";
-import type { Model } from "./models/model-spec.ts";
 import { CommandEncoder, commandKinds, decodeEvent, shortCommandWords } from "./ring-messages.ts";
 import { createRing, RingReader, RingWriter } from "./rings.ts";
-import { hashSalt } from "./scheduler/prefix-cache.ts";
 import { createSharedStats, readStats, type SharedStats } from "./shared-stats.ts";
 import { ThreadHandle } from "./thread-handle.ts";
 import type { EngineThreadData, ReadyMessage } from "./thread-messages.ts";

@@ -1,5 +1,5 @@
-import { enginePort, terminationLogVariable } from "./contract.ts";
-import { EngineError } from "./errors.ts";
+import { enginePort, terminationLogVariable } from "../contract.ts";
+import { EngineError } from "../errors.ts";
 import { flagName, readFlags } from "./flags.ts";
 import { bytes, choice, integer, list, type Setting, secret, text, toggle } from "./setting.ts";
 

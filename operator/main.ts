@@ -1,9 +1,8 @@
 /** `quire operator`. */
-import { KubeConfig } from "@kubernetes/client-node";
 import { CommanderError } from "commander";
 import { operatorCommand } from "./config.ts";
 import { Operator } from "./operator.ts";
-import { KubeConfigCredentials } from "./runtime/credentials.ts";
+import { type Credentials, kubeConfigCredentials, podCredentials } from "./runtime/credentials.ts";
 
 const usageExitCode = 2;
 const killedExitCode = 130;
@@ -17,9 +16,7 @@ const killedExitCode = 130;
 export async function main(_: "operator", argv: readonly string[]): Promise<number> {
   let exitCode = 0;
   const command = operatorCommand(async (config) => {
-    const kubeConfig = new KubeConfig();
-    kubeConfig.loadFromDefault();
-    const operator = new Operator(config, new KubeConfigCredentials(kubeConfig));
+    const operator = new Operator(config, await findCredentials());
     exitCode = await operator.run(untilSignalled());
   });
   try {
@@ -29,6 +26,16 @@ export async function main(_: "operator", argv: readonly string[]): Promise<numb
     if (!(error instanceof CommanderError)) throw error;
     return error.exitCode === 0 ? 0 : usageExitCode;
   }
+}
+
+/** A kubeconfig that somebody named wins over the pod that this process runs in. */
+async function findCredentials(): Promise<Credentials> {
+  const ofPod = podCredentials(process.env);
+  if (ofPod !== undefined && process.env["KUBECONFIG"] === undefined) return ofPod;
+  const { KubeConfig } = await import("@kubernetes/client-node");
+  const config = new KubeConfig();
+  config.loadFromDefault();
+  return kubeConfigCredentials(config);
 }
 
 function untilSignalled(): AbortSignal {

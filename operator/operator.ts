@@ -31,6 +31,7 @@ export class Operator {
   readonly #world: World;
   readonly #reader = new EngineReader();
   readonly #scaling: ScalingLoop;
+  readonly #events: EventRecorder;
   readonly #cluster: KubernetesCluster;
   readonly #controller: Controller;
 
@@ -78,6 +79,13 @@ export class Operator {
       autoscaler: new Autoscaler(),
       onChange: (key, priority) => this.#controller.add(key, priority),
     });
+    this.#events = new EventRecorder({
+      transport: this.#transport,
+      controller: "quire.dev/operator",
+      instance: config.identity,
+      now: () => new Date(),
+      onError: (err) => log.warn({ err }, "an event was not published"),
+    });
     this.#cluster = this.#buildCluster(config);
     this.#world.subscribe((key) => this.#controller.add(key));
     metrics.follow({
@@ -116,6 +124,7 @@ export class Operator {
     return async () => {
       stopping.abort();
       await Promise.all([this.#controller.stop(), ticking]);
+      await this.#events.flush();
     };
   }
 
@@ -132,7 +141,7 @@ export class Operator {
     }
   }
 
-  #buildCluster({ engineImage, cpuEngineImage, identity }: OperatorConfig): KubernetesCluster {
+  #buildCluster({ engineImage, cpuEngineImage }: OperatorConfig): KubernetesCluster {
     const transport = this.#transport;
     return new KubernetesCluster({
       transport,
@@ -142,12 +151,7 @@ export class Operator {
         fieldManager,
         hashAnnotation: annotations.appliedHash,
       }),
-      events: new EventRecorder({
-        transport,
-        controller: "quire.dev/operator",
-        instance: identity,
-        now: () => new Date(),
-      }),
+      events: this.#events,
       scaling: this.#scaling,
       images: { cuda: engineImage, cpu: cpuEngineImage ?? engineImage },
       lookAgain: (key, delayMs) => this.#controller.addAfter(key, delayMs),

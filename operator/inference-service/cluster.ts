@@ -94,15 +94,17 @@ export class KubernetesCluster implements Cluster {
     if (!(service.metadata.finalizers ?? []).includes(drainFinalizer)) {
       await this.#setFinalizers(service, [drainFinalizer]);
     }
-    await this.#apply(resources.services, serviceManifest(service), world.fronts);
-    const policies = world.networkPolicies;
-    await this.#apply(resources.networkPolicies, networkPolicyManifest(service), policies);
-    const budgets = world.disruptionBudgets;
+    const { fronts, networkPolicies, disruptionBudgets } = world;
+    const applied = [
+      this.#apply(resources.services, serviceManifest(service), fronts),
+      this.#apply(resources.networkPolicies, networkPolicyManifest(service), networkPolicies),
+    ];
     // One replica is never protected from a drained node: there is nothing to write for it.
-    if (replicas > 1 || budgets.get(key) !== undefined) {
+    if (replicas > 1 || disruptionBudgets.get(key) !== undefined) {
       const budget = disruptionBudgetManifest(service, replicas);
-      await this.#apply(resources.disruptionBudgets, budget, budgets);
+      applied.push(this.#apply(resources.disruptionBudgets, budget, disruptionBudgets));
     }
+    await Promise.all(applied);
   }
 
   async createPod(service: InferenceService, pod: NewPod): Promise<void> {
@@ -172,9 +174,7 @@ export class KubernetesCluster implements Cluster {
     } else if (delayMs !== undefined) {
       lookAgain(keyOf(service), delayMs);
     }
-    for (const event of happened) {
-      await events.record(inferenceServices, service, event, this.#signal);
-    }
+    for (const event of happened) events.record(inferenceServices, service, event);
   }
 
   async release(service: InferenceService): Promise<void> {

@@ -5,7 +5,7 @@ import {
   objectPath,
   type Resource,
 } from "./kubernetes-object.ts";
-import type { Transport } from "./transport.ts";
+import type { Call, Transport } from "./transport.ts";
 
 const eventResource: Resource = {
   group: "events.k8s.io",
@@ -27,6 +27,8 @@ export interface EventRecorderOptions {
   /** This process, such as the pod's name. */
   readonly instance: string;
   readonly now: () => Date;
+  /** Told of each event that was not accepted; it is not sent again. */
+  readonly onError: (error: unknown) => void;
 }
 
 // As in client-go: what repeats within it is counted in one event.
@@ -36,6 +38,8 @@ const maxNewPerObject = 25;
 // The API server's limit.
 const maxMessageLength = 1_024;
 const maxTracked = 10_000;
+// Beyond it the oldest are dropped: what is newer tells more.
+const maxUnsent = 5_000;
 
 interface Series {
   readonly name: string;
@@ -52,18 +56,16 @@ export class EventRecorder {
   readonly #options: EventRecorderOptions;
   readonly #series = new Map<string, Series>();
   readonly #newCounts = new Map<string, { count: number; untilMs: number }>();
+  readonly #unsent: Call[] = [];
+  #sending: Promise<void> | undefined;
   #sequence = 0;
 
   constructor(options: EventRecorderOptions) {
     this.#options = options;
   }
 
-  async record(
-    resource: Resource,
-    { metadata }: KubernetesObject,
-    happening: Happening,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  /** Returns at once: nobody waits for an event, least of all what it tells of. */
+  record(resource: Resource, { metadata }: KubernetesObject, happening: Happening): void {
     const { uid = "", namespace = "default" } = metadata;
     const now = this.#options.now();
     this.#forget(now.getTime());
@@ -72,14 +74,18 @@ export class EventRecorder {
     if (known !== undefined) {
       known.count++;
       known.lastMs = now.getTime();
-      await this.#count(known, now, signal);
+      this.#send(this.#repetition(known, now));
       return;
     }
     if (!this.#mayAdd(uid, now.getTime())) return;
     this.#sequence++;
     const name = `${metadata.name}.${now.getTime().toString(36)}${this.#sequence.toString(36)}`;
     this.#series.set(key, { name, namespace, count: 1, lastMs: now.getTime() });
-    await this.#options.transport.call({
+    const { name: objectName } = metadata;
+    const { kind } = resource;
+    const apiVersion = apiVersionOf(resource);
+    const regarding = { apiVersion, kind, name: objectName, namespace, uid };
+    this.#send({
       method: "POST",
       path: collectionPath(eventResource, namespace),
       body: {
@@ -93,26 +99,37 @@ export class EventRecorder {
         reason: happening.reason,
         type: happening.type,
         note: shortened(happening.message),
-        regarding: {
-          apiVersion: apiVersionOf(resource),
-          kind: resource.kind,
-          name: metadata.name,
-          namespace,
-          uid,
-        },
+        regarding,
       },
-      signal,
     });
   }
 
-  async #count({ name, namespace, count }: Series, now: Date, signal?: AbortSignal) {
-    await this.#options.transport.call({
+  /** Resolves once everything that was recorded is sent, or was refused. */
+  async flush(): Promise<void> {
+    await this.#sending;
+  }
+
+  #repetition({ name, namespace, count }: Series, now: Date): Call {
+    return {
       method: "PATCH",
       path: objectPath(eventResource, { name, namespace }),
       contentType: "application/merge-patch+json",
       body: { series: { count, lastObservedTime: microTime(now) } },
-      signal,
-    });
+    };
+  }
+
+  #send(call: Call): void {
+    if (this.#unsent.length >= maxUnsent) this.#unsent.shift();
+    this.#unsent.push(call);
+    this.#sending ??= this.#sendAll();
+  }
+
+  /** One after the other: events give way to everything else. */
+  async #sendAll(): Promise<void> {
+    for (let call = this.#unsent.shift(); call !== undefined; call = this.#unsent.shift()) {
+      await this.#options.transport.call(call).catch(this.#options.onError);
+    }
+    this.#sending = undefined;
   }
 
   #mayAdd(uid: string, nowMs: number): boolean {

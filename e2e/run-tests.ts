@@ -54,11 +54,11 @@ async function nodeTests(globs: readonly string[]): Promise<void> {
     timeout: testTimeoutMs,
   });
   stream.on("test:pass", (event) => {
-    if (event.details.type === "suite") return;
+    // A skipped suite is one event: its tests are never heard of.
     if (event.skip !== undefined) {
       counts.skipped += 1;
       notRun.push(`${event.name}: ${event.skip === true ? "skipped" : event.skip}`);
-    } else counts.passed += 1;
+    } else if (event.details.type !== "suite") counts.passed += 1;
   });
   stream.on("test:fail", (event) => {
     if (event.details.type !== "suite") counts.failed += 1;

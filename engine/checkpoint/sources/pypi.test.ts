@@ -121,6 +121,21 @@ describe("a pypi: source", () => {
     );
   });
 
+  it("does not run the code of a source distribution", needsPip, async () => {
+    using folder = temporaryFolder();
+    await using server = await serve((_, response) => {
+      response.setHeader("content-type", "text/html");
+      response.end(`<a href="/tiny_model-1.0.tar.gz">tiny_model-1.0.tar.gz</a>`);
+    });
+    const python = aPythonWithIndex(folder.path, `${server.url}/simple`);
+
+    await assert.rejects(
+      resolveModel(uri, { cacheDir: folder.path, python }),
+      failure("MODEL_SOURCE_FAILED", /No matching distribution/),
+    );
+    assert.deepEqual(server.requests, ["GET /simple/tiny-model/"]);
+  });
+
   it(
     "says that a model of one's own does without the index when it is offline",
     needsPip,
@@ -152,10 +167,14 @@ describe("a pypi: source", () => {
     }
   });
 
-  it("reports a full disk and a pip that leaves no wheel", async () => {
+  it("reports what pip says without passwords, a full disk, and a pip that leaves no wheel", async () => {
     using folder = temporaryFolder();
     const cases: [string, RegExp][] = [
       ["echo 'OSError: [Errno 28] No space left on device' >&2; exit 1", /the disk is full/],
+      [
+        "echo 'no: https://user:hunter2@host/x' >&2; exit 1",
+        /tiny-model==1.0: no: https:\/\/\*\*\*@host/,
+      ],
       ["exit 0", /pip left 0 wheels for tiny-model 1.0/],
     ];
     for (const [script, message] of cases) {
@@ -239,7 +258,7 @@ describe("a pypi: source", () => {
 
 function aWheel(...more: { readonly name: string; readonly content: string }[]): Buffer {
   return aZip([
-    ...wheelEntries("tiny_model", "1.0", "License-Expression: Apache-2.0\n"),
+    ...wheelEntries("tiny_model", "1.0", "License-Expression: Apache-2.0\nRequires-Dist: absent\n"),
     { name: "tiny_model/m.gguf", content: model, isDeflated: true },
     ...more,
   ]);

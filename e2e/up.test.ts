@@ -9,7 +9,10 @@ import { tinyModel } from "./serving.ts";
 
 interface ServiceStatus {
   readonly readyReplicas?: number;
-  readonly scaling?: { readonly desiredReplicas: number; readonly reason: string };
+  readonly scaling?: {
+    readonly desiredReplicas: number;
+    readonly history?: readonly { readonly to: number; readonly reason: string }[];
+  };
   readonly conditions?: readonly {
     readonly type: string;
     readonly status: string;
@@ -56,9 +59,10 @@ describe("quire up", () => {
       {},
     );
     await up.ready("scaled", 3);
+    assert.match(await up.get("scaled"), /scaled +llama3 +True +\d\/\d/);
     const { scaling } = await up.status("scaled");
-    assert.match(scaling?.reason ?? "", /demand .* tokens .* needs|waiting prompt tokens/);
-    assert.match(await up.get("scaled"), /scaled +llama3 +True +3\/3/);
+    const why = scaling?.history?.map(({ to, reason }) => `${to}: ${reason}`).join("\n") ?? "";
+    assert.match(why, /3: demand .* tokens .* needs|3: .* waiting prompt tokens/);
     const result = await load.exited;
 
     assert.equal(result.code, 0, load.output);

@@ -1,8 +1,7 @@
 /** `quire serve`: one model behind an OpenAI endpoint, from the first probe to the last answer. */
 import { readFileSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
-import path from "node:path";
 import type { FastifyInstance } from "fastify";
+import { defaultCacheDir } from "./checkpoint/sources/cache.ts";
 import { describeSettings, type EngineConfig, readConfig } from "./config/config.ts";
 import type { TerminationMessage } from "./contract.ts";
 import { EngineError } from "./errors.ts";
@@ -108,7 +107,7 @@ async function load(
   const startedMs = performance.now();
   const loaded = await loadModel({
     config,
-    cacheDir: cacheDir(config, options.env),
+    cacheDir: config.cacheDir || defaultCacheDir(options.env["XDG_CACHE_HOME"]),
     hubToken: hubToken(config),
     onReport: (report) => {
       if (lifecycle.report.phase !== report.phase) app.log.info({ report }, "starting");
@@ -155,11 +154,6 @@ function leaveTermination(file: string, error: unknown): void {
   process.stderr.write(`${message.code}: ${message.message}. ${message.remedy}\n`);
   if (!(error instanceof EngineError)) process.stderr.write(`${(error as Error).stack}\n`);
   if (file !== "") writeFileSync(file, JSON.stringify(message));
-}
-
-function cacheDir(config: EngineConfig, env: ServeOptions["env"]): string {
-  if (config.cacheDir !== "") return config.cacheDir;
-  return path.join(env["XDG_CACHE_HOME"] || path.join(homedir(), ".cache"), "quire");
 }
 
 function hubToken(config: EngineConfig): string | undefined {

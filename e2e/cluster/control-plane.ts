@@ -144,7 +144,6 @@ function controllerArguments(rootFile: string, identities: Identities): string[]
     // The defaults alone would delay the first ServiceAccount by seconds.
     ...["--kube-api-qps=300", "--kube-api-burst=600"],
     ...["--concurrent-deployment-syncs=10", "--concurrent-replicaset-syncs=10"],
-    ...["--node-monitor-period=1s", "--node-monitor-grace-period=8s"],
   ];
 }
 

@@ -31,7 +31,6 @@ describe("podManifest", () => {
           name: "granite",
           uid: "u1",
           controller: true,
-          blockOwnerDeletion: true,
         },
       ],
     });

@@ -61,7 +61,10 @@ export function ownLabels({ metadata }: InferenceService): Record<string, string
   return { [labels.managed]: "true", [labels.inferenceService]: metadata.name };
 }
 
-/** The garbage collector takes what is left of a service, also when no operator runs. */
+/**
+ * The garbage collector takes what is left of a service, also when no operator runs. It does not
+ * block the owner's deletion: the finalizer does, and this would ask for one right more.
+ */
 export function ownerOf({ metadata }: InferenceService) {
   return {
     apiVersion,
@@ -69,7 +72,6 @@ export function ownerOf({ metadata }: InferenceService) {
     name: metadata.name,
     uid: metadata.uid ?? "",
     controller: true,
-    blockOwnerDeletion: true,
   };
 }
 

@@ -143,6 +143,18 @@ describe("Reflector", () => {
     assert.equal(listRequests().length, 1);
   });
 
+  it("keeps a watch that bookmarks alone keep alive", async () => {
+    start({ silenceMs: 150 });
+    await until(() => server.watchCount === 1);
+
+    for (let i = 0; i < 20; i++) {
+      server.bookmark();
+      await delay(20);
+    }
+
+    assert.equal(watchRequests().length, 1);
+  });
+
   it("pauses longer with each failure in a row", async () => {
     const times: number[] = [];
     server.faults.push(() => {

@@ -60,7 +60,7 @@ export class Transport {
       } catch (error) {
         if (isCode(error, 401)) this.#options.credentials.refused();
         const pauseMs = pauseBeforeRetry(call.method, error, attempt);
-        if (pauseMs === undefined || signal.aborted) throw named(call, error);
+        if (pauseMs === undefined) throw named(call, error);
         await delay(pauseMs, undefined, { signal }).catch(() => {
           throw named(call, error);
         });

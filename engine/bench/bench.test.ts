@@ -240,10 +240,15 @@ describe("quire bench", () => {
     assert.ok(cut.error !== undefined && cut.outputTokens === 0);
   });
 
-  it("names the endpoint that does not answer", async () => {
-    await assert.rejects(
-      bench(["--url", "http://127.0.0.1:1/v1"], undefined),
-      /no endpoint answers at http:\/\/127\.0\.0\.1:1\/v1\/models/,
-    );
+  it("ends with 1 where no endpoint answers", async () => {
+    assert.equal(await bench(["--url", "http://127.0.0.1:1/v1"], undefined), 1);
+  });
+
+  it("fails when its warm-up is refused", async () => {
+    behaviour = "refuse";
+    const code = await bench(["--url", url], undefined);
+    behaviour = "answer";
+
+    assert.equal(code, 1);
   });
 });

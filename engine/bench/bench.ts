@@ -39,7 +39,19 @@ const plainProgressMs = 2_000;
 export async function bench(argv: readonly string[], apiKey: string | undefined): Promise<number> {
   const command = describe();
   command.parse([...argv], { from: "user" });
-  const options = command.opts<BenchOptions>();
+  try {
+    return await measure(command.opts<BenchOptions>(), apiKey);
+  } catch (error) {
+    if (!(error instanceof Unmeasurable)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return 1;
+  }
+}
+
+/** Why nothing was measured; the message says what to do about it. */
+class Unmeasurable extends Error {}
+
+async function measure(options: BenchOptions, apiKey: string | undefined): Promise<number> {
   const url = new URL(options.url);
   const target: Target = {
     url,
@@ -48,7 +60,6 @@ export async function bench(argv: readonly string[], apiKey: string | undefined)
     ignoreEos: options.ignoreEos,
     timeoutMs: options.timeout * 1_000,
   };
-
   await warmUp(options, target);
   const records = await run(options, target);
   await report(options, target, records);
@@ -59,7 +70,7 @@ function describe(): Command {
   return new Command("quire bench")
     .description("Sends a workload to an OpenAI endpoint: TTFT, ITL, TPOT, throughput, goodput.")
     .addHelpText("after", "\nThe key of an endpoint that asks for one is read from OPENAI_API_KEY.")
-    .option("--url <url>", "the endpoint, with /v1", "http://127.0.0.1:8000/v1")
+    .option("--url <url>", "the endpoint, with /v1", endpoint, "http://127.0.0.1:8000/v1")
     .option("--model <name>", "model to ask; the first that the endpoint lists")
     .addOption(
       new Option("--workload <name>", "what to send").choices(workloadNames).default("sharegpt"),
@@ -97,7 +108,7 @@ async function warmUp(options: BenchOptions, target: Target): Promise<void> {
     () => {},
   );
   const failure = records.find((record) => record.error !== undefined);
-  if (failure !== undefined) throw new Error(`warm-up failed: ${failure.error}`);
+  if (failure !== undefined) throw new Unmeasurable(`warm-up failed: ${failure.error}`);
 }
 
 async function run(options: BenchOptions, target: Target): Promise<RequestRecord[]> {
@@ -173,13 +184,20 @@ async function firstModel(url: URL, apiKey: string | undefined): Promise<string>
   const headers = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   const endpoint = `${url.href.replace(/\/$/, "")}/models`;
   const response = await fetch(endpoint, { headers }).catch((cause: unknown) => {
-    throw new Error(`no endpoint answers at ${endpoint}: start one or give --url`, { cause });
+    throw new Unmeasurable(`no endpoint answers at ${endpoint}: start one or give --url`, {
+      cause,
+    });
   });
-  if (!response.ok) throw new Error(`${endpoint} answered HTTP ${response.status}`);
+  if (!response.ok) throw new Unmeasurable(`${endpoint} answered HTTP ${response.status}`);
   const { data } = (await response.json()) as { data: readonly { id: string }[] };
   const [model] = data;
-  if (model === undefined) throw new Error(`${endpoint} lists no model: give --model`);
+  if (model === undefined) throw new Unmeasurable(`${endpoint} lists no model: give --model`);
   return model.id;
+}
+
+function endpoint(raw: string): string {
+  if (URL.canParse(raw) && /^https?:/.test(raw)) return raw;
+  throw new InvalidArgumentError("write it like http://127.0.0.1:8000/v1");
 }
 
 function count(raw: string): number {

@@ -2,7 +2,7 @@
  * A scheduler and a fake device without threads, rings or clocks: what the engine's loop does, one
  * deterministic step at a time, with every invariant checked after each.
  */
-import type { DeviceOptions, RowSampling } from "../engine/device.ts";
+import { type DeviceOptions, greedySampling, type RowSampling } from "../engine/device.ts";
 import type { FinishReason } from "../engine/generation.ts";
 import type { Request, RequestInit } from "../engine/scheduler/request.ts";
 import { Scheduler, type SchedulerLimits } from "../engine/scheduler/scheduler.ts";
@@ -127,7 +127,7 @@ export function aRequestInit(
     priority: 0,
     saltLink: new Int32Array(2),
     ...rest,
-    sampling: { ...greedy, ...sampling },
+    sampling: { ...greedySampling, ...sampling },
   };
 }
 
@@ -143,19 +143,3 @@ export function tokensAlone(overrides: Parameters<typeof aRequestInit>[0] = {}):
   run.runToEnd();
   return run.tokens.get(index) ?? [];
 }
-
-export const greedy: RowSampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  seed: 0n,
-  topLogprobs: -1,
-  minTokens: 0,
-  stopTokenIds: new Int32Array(0),
-  biasTokenIds: new Int32Array(0),
-  biasValues: new Float32Array(0),
-};

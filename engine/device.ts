@@ -72,6 +72,23 @@ export interface RowSampling {
   readonly biasValues: Float32Array;
 }
 
+/** The most likely token each time, nothing reported but the token. */
+export const greedySampling: RowSampling = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  seed: 0n,
+  topLogprobs: -1,
+  minTokens: 0,
+  stopTokenIds: new Int32Array(0),
+  biasTokenIds: new Int32Array(0),
+  biasValues: new Float32Array(0),
+};
+
 /** The chunk ends where its row has something to sample. */
 export const chunkSamples = 1;
 /** In `tokenIds`: the token that the device sampled for this row in its step before. */

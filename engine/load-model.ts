@@ -4,7 +4,7 @@ import { resolveModel } from "./checkpoint/sources.ts";
 import { tensorFloats } from "./checkpoint/tensor-floats.ts";
 import type { EngineConfig } from "./config/config.ts";
 import type { StartupReport } from "./contract.ts";
-import type { DeviceOptions, LoadProgress } from "./device.ts";
+import { type DeviceOptions, greedySampling, type LoadProgress } from "./device.ts";
 import { ModelText } from "./model-text.ts";
 import { endTokenIds } from "./models/end-tokens.ts";
 import { generationDefaults } from "./models/generation-defaults.ts";
@@ -117,21 +117,7 @@ async function warmUp(
   onReport({ phase: "Warming", doneBytes: 0, totalBytes: 0, message: "Computing a first token" });
   const generation = engine.generate({
     promptTokenIds: Int32Array.of(0, 1, 2),
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      seed: 0n,
-      topLogprobs: -1,
-      minTokens: 0,
-      stopTokenIds: new Int32Array(0),
-      biasTokenIds: new Int32Array(0),
-      biasValues: new Float32Array(0),
-    },
+    sampling: greedySampling,
     maxTokens: 2,
     stopTokenIds: new Int32Array(0),
     priority: 0,

@@ -1,8 +1,9 @@
 /** Quire's engine as a process of `llama-cpp-bench.ts`: `quire-peer.ts MODEL THREADS`. */
+
+import { greedySampling } from "../device.ts";
 import { startEngine } from "../thread/engine-client.ts";
 import { openModelFile } from "./model-file.ts";
 import { answerJobs, maxLength, maxPrompts } from "./peer.ts";
-import { greedy } from "./step-timing.ts";
 
 const [modelPath = "", threadsText = ""] = process.argv.slice(2);
 const blockSize = 64;
@@ -33,7 +34,7 @@ answerJobs({
   async *answer(prompt, _index, outputLength) {
     const generation = engine.generate({
       promptTokenIds: Int32Array.from(prompt),
-      sampling: greedy,
+      sampling: greedySampling,
       maxTokens: outputLength,
       stopTokenIds: new Int32Array(0),
       priority: 0,

@@ -3,8 +3,8 @@ import {
   chunkSamples,
   type Device,
   type DeviceOptions,
+  greedySampling,
   lastSampled,
-  type RowSampling,
   type StepBatch,
 } from "../device.ts";
 import { cpuSeconds } from "./machine.ts";
@@ -15,22 +15,6 @@ export interface StepTime {
   /** Over all threads. */
   readonly cpuSeconds: number;
 }
-
-export const greedy: RowSampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  seed: 0n,
-  topLogprobs: -1,
-  minTokens: 0,
-  stopTokenIds: new Int32Array(0),
-  biasTokenIds: new Int32Array(0),
-  biasValues: new Float32Array(0),
-};
 
 /**
  * Times steps on a device whose blocks are divided in two: a pool, which prefills fill one after the
@@ -59,7 +43,7 @@ export class StepTiming {
     if (this.#filledBlocks > this.#poolBlocks) {
       throw new Error(`prefills filled ${this.#filledBlocks} blocks of ${this.#poolBlocks}`);
     }
-    this.#device.openRow(0, greedy, new Int32Array(0), 0);
+    this.#device.openRow(0, greedySampling, new Int32Array(0), 0);
     this.#device.setBlocks(0, 0, blocks);
     const batch = batchOf(1, 0, tokenCount, (i) => 2 + ((i * 7919) % (this.#vocabSize - 2)));
     return timed(1, () => {
@@ -75,7 +59,7 @@ export class StepTiming {
   decode(rows: number, context: number, stepCount: number): StepTime {
     const contextBlocks = context / this.#blockSize;
     for (let row = 0; row < rows; row++) {
-      this.#device.openRow(row, greedy, new Int32Array(0), 0);
+      this.#device.openRow(row, greedySampling, new Int32Array(0), 0);
       this.#device.setBlocks(row, 0, this.#poolRun(row * contextBlocks, contextBlocks));
       this.#device.setBlocks(row, contextBlocks, Int32Array.of(this.#poolBlocks + row));
     }

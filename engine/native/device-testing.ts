@@ -3,6 +3,7 @@ import {
   chunkSamples,
   type Device,
   type DeviceOptions,
+  greedySampling,
   lastSampled,
   maxTopLogprobs,
   type RowSampling,
@@ -34,22 +35,7 @@ export function openDevice(model: Model, changes: Partial<DeviceOptions> = {}): 
 }
 
 export function someSampling(changes: Partial<RowSampling> = {}): RowSampling {
-  return {
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
-    repetitionPenalty: 1,
-    seed: 0n,
-    topLogprobs: maxTopLogprobs,
-    minTokens: 0,
-    stopTokenIds: new Int32Array(0),
-    biasTokenIds: new Int32Array(0),
-    biasValues: new Float32Array(0),
-    ...changes,
-  };
+  return { ...greedySampling, topLogprobs: maxTopLogprobs, ...changes };
 }
 
 export interface SampledToken {

@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { greedy } from "../../e2e/scheduler-run.ts";
-import type { RowSampling, StepResult } from "../device.ts";
-import { maxTopLogprobs } from "../device.ts";
+import { greedySampling, maxTopLogprobs, type RowSampling, type StepResult } from "../device.ts";
 import {
   CommandEncoder,
   decodeEvent,
@@ -54,7 +52,7 @@ describe("a generate command", () => {
   it("keeps every seed", () => {
     const encoder = new CommandEncoder();
     for (const seed of [0n, 1n, 0x80000000n, 0xffffffffn, 1n << 32n, (1n << 64n) - 1n]) {
-      encoder.generate(0, { ...request, sampling: { ...greedy, seed } }, new Int32Array(2));
+      encoder.generate(0, { ...request, sampling: { ...greedySampling, seed } }, new Int32Array(2));
 
       assert.equal(decodeGenerate(encoder.words).sampling.seed, seed);
     }

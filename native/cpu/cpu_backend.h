@@ -15,8 +15,8 @@
 
 namespace quire::cpu {
 
-// Results of one thread's panels before an epilogue; small enough to stay in its cache.
-constexpr int64_t kLinearTileBytes = 128 * 1024;
+// Results of one thread's panels before an epilogue.
+constexpr int64_t kLinearTileBytes = 1024 * 1024;
 
 // Queries that one attention task takes.
 constexpr int32_t kQueryTile = 32;

@@ -12,11 +12,8 @@ namespace {
 // Panels go to kernels in runs of at least this many, so that they can work on several at once.
 constexpr int32_t kMinPanels = 4;
 constexpr int32_t kTasksPerThread = 4;
-constexpr int32_t kMinTokenTile = 16;
-constexpr int32_t kMaxTokenTile = 256;
-// Activations of a tile of tokens, and weights of a tile of panels.
-constexpr int64_t kActivationTileBytes = 384 * 1024;
-constexpr int64_t kWeightTileBytes = 384 * 1024;
+constexpr int32_t kTokenTileMultiple = 32;
+constexpr int32_t kMaxTokenTile = 512;
 
 float* at(const View& view, int32_t row, int32_t column) {
   return reinterpret_cast<float*>(view.data) + row * view.stride + column;
@@ -28,6 +25,16 @@ bool is_gated(Epilogue epilogue) {
 
 int32_t clamp_to(int64_t value, int32_t low, int32_t high) {
   return static_cast<int32_t>(std::clamp<int64_t>(value, low, high));
+}
+
+// Tiles of nearly equal height, which a kernel can cut into whole groups of tokens.
+int32_t token_tile_of(int64_t tile_bytes, int32_t token_count, int64_t token_bytes) {
+  const int32_t most = clamp_to(tile_bytes / token_bytes, kTokenTileMultiple, kMaxTokenTile) /
+                       kTokenTileMultiple * kTokenTileMultiple;
+  const int32_t tiles = std::max((token_count + most - 1) / most, 1);
+  const int32_t each = (token_count + tiles - 1) / tiles;
+  const int32_t rounded = (each + kTokenTileMultiple - 1) / kTokenTileMultiple * kTokenTileMultiple;
+  return std::min(rounded, token_count);
 }
 
 }  // namespace
@@ -84,15 +91,17 @@ void CpuBackend::multiply_panels(const LinearArgs& args, int32_t panel_begin, in
     first_panel += part_panels;
 
     const int64_t token_bytes = table_.activation_bytes(part.matrix.packing, args.input.columns);
-    const int32_t token_tile = std::min(
-        clamp_to(kActivationTileBytes / token_bytes, kMinTokenTile, kMaxTokenTile), token_count);
+    const int32_t token_tile =
+        token_tile_of(table_.linear_tile.activation_bytes, token_count, token_bytes);
     const int64_t panel_bytes =
         table_.packed_bytes(part.matrix.packing, kPanelRows, args.input.columns);
     const int64_t result_bytes =
         int64_t{token_tile} * kPanelRows * static_cast<int64_t>(sizeof(float)) * (gated ? 2 : 1);
     const int32_t panel_tile =
-        clamp_to(std::min(kWeightTileBytes / panel_bytes, kLinearTileBytes / result_bytes),
-                 kMinPanels, part_panels + kMinPanels);
+        clamp_to(std::min(table_.linear_tile.weight_bytes / panel_bytes,
+                          kLinearTileBytes / result_bytes),
+                 kMinPanels, part_panels + kMinPanels) /
+        kMinPanels * kMinPanels;
     for (int32_t panel = begin; panel < end; panel += panel_tile) {
       const int32_t tile_end = std::min(panel + panel_tile, end);
       for (int32_t token = 0; token < token_count; token += token_tile) {

@@ -61,8 +61,16 @@ struct AttentionArgs {
   std::byte* scratch = nullptr;  // attention_scratch_bytes, 64-byte aligned, one per thread
 };
 
+// How much of a layer's operands a call of `linear` takes best, with all columns: what its kernel
+// reads again and again stays in the second-level cache.
+struct LinearTile {
+  int64_t activation_bytes;
+  int64_t weight_bytes;
+};
+
 struct KernelTable {
   const char* name;  // "ref", "avx2", "avx512", "vnni", "bf16", "amx"
+  LinearTile linear_tile;
 
   // --- weights -------------------------------------------------------------------------------
   // The layout a matrix stored as `type` is packed to. Decides between keeping GGUF blocks and

@@ -204,6 +204,26 @@ TEST(a_token_gets_the_same_bits_in_any_batch_and_any_split) {
   });
 }
 
+TEST(a_token_gets_the_same_bits_in_a_chunk_that_no_cache_holds) {
+  for_each_tier([](const KernelTable& table) {
+    constexpr int32_t kTokens = 557;
+    for (const Case& c : {Case{WeightType::kBF16, Compute::kBFloat16, 40, 3000},
+                          Case{WeightType::kQ4_1, Compute::kBFloat16, 40, 1536}}) {
+      const PackedMatrix packed = packed_case(table, c);
+      const std::vector<float> inputs =
+          random_floats(static_cast<int64_t>(kTokens) * c.columns, 19);
+      const int64_t row = c.rows + kGap;
+      const std::vector<float> output = run_linear(table, packed.matrix, inputs, kTokens, 1000);
+      for (int32_t t : {0, 31, 32, 255, 256, 511, 512, 543, 544, 556}) {
+        const std::vector<float> input(inputs.begin() + static_cast<int64_t>(t) * c.columns,
+                                       inputs.begin() + static_cast<int64_t>(t + 1) * c.columns);
+        const std::vector<float> alone = run_linear(table, packed.matrix, input, 1, 1);
+        EXPECT(same_bits(&output[t * row], alone.data(), row));
+      }
+    }
+  });
+}
+
 TEST(zero_tokens_and_zero_panels_write_nothing) {
   for_each_tier([](const KernelTable& table) {
     const PackedMatrix packed = packed_case(table, {WeightType::kBF16, Compute::kBFloat16, 20, 32});

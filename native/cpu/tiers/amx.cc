@@ -7,6 +7,7 @@ namespace quire::cpu {
 
 const KernelTable kAmxTable = {
     "amx",
+    kLinearTile,
     packing_for,
     packed_bytes,
     pack,

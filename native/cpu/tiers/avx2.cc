@@ -7,6 +7,7 @@ namespace quire::cpu {
 
 const KernelTable kAvx2Table = {
     "avx2",
+    kLinearTile,
     packing_for,
     packed_bytes,
     pack,

@@ -7,6 +7,7 @@ namespace quire::cpu {
 
 const KernelTable kAvx512Table = {
     "avx512",
+    kLinearTile,
     packing_for,
     packed_bytes,
     pack,

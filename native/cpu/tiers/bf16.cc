@@ -8,6 +8,7 @@ namespace quire::cpu {
 
 const KernelTable kBf16Table = {
     "bf16",
+    kLinearTile,
     packing_for,
     packed_bytes,
     pack,

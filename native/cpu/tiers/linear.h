@@ -47,6 +47,12 @@ struct Outputs {
   int64_t stride;
   int32_t rows;
 
+  Floats get(int32_t panel, int32_t token) const {
+    const float* from = data + token * stride + static_cast<int64_t>(panel) * kPanelRows;
+    const int32_t left = rows - panel * kPanelRows;
+    return left >= kPanelRows ? load(from) : load_first(from, left, 0.0f);
+  }
+
   void put(int32_t panel, int32_t token, Floats sum) const {
     float* to = data + token * stride + static_cast<int64_t>(panel) * kPanelRows;
     const int32_t left = rows - panel * kPanelRows;

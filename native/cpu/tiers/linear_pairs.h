@@ -18,6 +18,8 @@ void linear_pairs(const Matrix& matrix, const Tokens& tokens, int32_t token_coun
 
 #if !defined(__AMX_BF16__)
 
+constexpr LinearTile kLinearTile = {384 << 10, 384 << 10};
+
 struct Bf16Activations {
   static int64_t bytes(int32_t columns) {
     return padded_columns(columns) / 2 * BFloat16Pairs::kTokenStepBytes;

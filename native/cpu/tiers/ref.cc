@@ -197,6 +197,7 @@ void max_and_logsumexp(const float* x, int32_t n, int32_t* argmax, float* logsum
 
 const KernelTable kRefTable = {
     "ref",
+    {384 << 10, 384 << 10},
     packing_for,
     packed_bytes,
     pack,

@@ -7,6 +7,7 @@ namespace quire::cpu {
 
 const KernelTable kVnniTable = {
     "vnni",
+    kLinearTile,
     packing_for,
     packed_bytes,
     pack,

@@ -28,7 +28,7 @@ inline void require(const Status& status) {
 inline void require(cudaError_t error, const char* what) { require(from_cuda(error, what)); }
 
 // Uniform numbers in (-range, range).
-__global__ inline void fill_kernel(Bf16* data, int64_t count, float range, uint32_t seed) {
+static __global__ void fill_kernel(Bf16* data, int64_t count, float range, uint32_t seed) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count;
        i += int64_t{gridDim.x} * blockDim.x) {
     uint32_t x = static_cast<uint32_t>(i) * 2654435761u ^ seed;
@@ -95,7 +95,7 @@ inline double time_graph(const std::function<Status(const LaunchOptions&)>& enqu
 }
 
 // Four 16-byte loads in flight per thread; the sum keeps them alive.
-__global__ inline void read_kernel(const uint4* data, int64_t count, uint32_t* sink) {
+static __global__ void read_kernel(const uint4* data, int64_t count, uint32_t* sink) {
   uint32_t sum = 0;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i + 3 * step < count;

@@ -5,14 +5,18 @@
 
 #include "bench/cuda_bench.h"
 #include "kernels/decode_attention.h"
+#include "kernels/prefill_attention.h"
 #include "kernels/rms_norm.h"
 #include "kernels/row_ops.h"
+#include "kernels/sample.h"
 #include "kernels/skinny_linear.h"
 
 namespace quire::bench {
 namespace {
 
 constexpr int64_t kRotatedBytes = int64_t{400} << 20;
+// Dense bfloat16 by NVIDIA's data sheet; prefill attention is shown as a share of it.
+constexpr double kPeakTflops = 989.0;
 
 struct Matrix {
   const char* name;
@@ -127,6 +131,42 @@ void time_decode_attention(Report& report, double bandwidth) {
   }
 }
 
+void time_prefill_attention(Report& report) {
+  constexpr int kHeads = 32, kKvHeads = 8, kHeadDim = 128;
+  const int shapes[][2] = {{0, 2048}, {0, 8192}, {6144, 2048}};  // start, count
+  for (const auto& [start, count] : shapes) {
+    const int blocks_per_row = (start + count) / kBlockTokens;
+    const int64_t block = int64_t{2} * kKvHeads * page_elements(kHeadDim);
+    const auto pages = random_device(block * blocks_per_row, 1.0f, 5);
+    const auto query = random_device(int64_t{count} * kHeads * kHeadDim, 1.0f, 6);
+    DeviceBuffer<Bf16> output;
+    require(output.allocate(int64_t{count} * kHeads * kHeadDim));
+    std::vector<int32_t> table(blocks_per_row);
+    for (int i = 0; i < blocks_per_row; ++i) table[i] = (i * 37) % blocks_per_row;
+    std::vector<PrefillTile> tiles;
+    plan_prefill({{0, 0, start, count}}, kHeads / kKvHeads, 0, &tiles);
+    const auto d_table = device_copy(table);
+    const auto d_tiles = device_copy(tiles);
+    PrefillAttentionArgs args;
+    args.query = query.data();
+    args.query_stride = kHeads * kHeadDim;
+    args.output = output.data();
+    args.cache = {pages.data(), kKvHeads, kHeadDim, block};
+    args.tiles = d_tiles.data();
+    args.block_tables = d_table.data();
+    args.tile_count = static_cast<int32_t>(tiles.size());
+    args.blocks_per_row = blocks_per_row;
+    args.head_count = kHeads;
+    args.scale = 1.0f / std::sqrt(128.0f);
+    const double us = time_graph(
+        [&](const LaunchOptions& options) { return prefill_attention(args, options); }, false);
+    const double pairs = static_cast<double>(count) * start + 0.5 * count * (count + 1.0);
+    const double rate = 4.0 * pairs * kHeads * kHeadDim / us * 1e-6;
+    report.add("prefill attention " + std::to_string(count) + " after " + std::to_string(start), us,
+               rate, "TFLOP/s", rate / kPeakTflops);
+  }
+}
+
 void time_rows(Report& report, double bandwidth) {
   constexpr int kColumns = 4096, kFfn = 14336;
   for (const int tokens : {1, 64, 2048, 8192}) {
@@ -155,6 +195,44 @@ void time_rows(Report& report, double bandwidth) {
   }
 }
 
+void time_sampler(Report& report, double bandwidth) {
+  constexpr int kVocab = 128256;
+  for (const int rows : {1, 64, 256}) {
+    const auto bits = random_device(int64_t{rows} * kVocab, 8.0f, 8);
+    std::vector<Bf16> narrow(bits.count());
+    require(cudaMemcpy(narrow.data(), bits.data(), narrow.size() * sizeof(Bf16),
+                       cudaMemcpyDeviceToHost),
+            "copy");
+    std::vector<float> wide(narrow.size());
+    for (size_t i = 0; i < wide.size(); ++i) wide[i] = __bfloat162float(narrow[i]);
+    const auto logits = device_copy(wide);
+    DeviceBuffer<int32_t> ids;
+    DeviceBuffer<float> logprobs;
+    require(ids.allocate(rows));
+    require(logprobs.allocate(rows));
+    const auto time = [&](const char* name, const SamplerRow& row) {
+      const auto samplers = device_copy(std::vector<SamplerRow>(rows, row));
+      const double us = time_graph(
+          [&](const LaunchOptions& options) {
+            return sample({logits.data(), kVocab, kVocab, rows, samplers.data(), nullptr,
+                           ids.data(), logprobs.data(), nullptr, nullptr},
+                          options);
+          },
+          false);
+      const double rate = 4.0 * rows * kVocab / us * 1e-6;
+      report.add(std::string("sample ") + name + " rows " + std::to_string(rows), us, rate, "TB/s",
+                 rate * 1e12 / bandwidth);
+    };
+    SamplerRow row;
+    time("greedy", row);
+    row.temperature = 0.8f;
+    time("temperature", row);
+    row.top_p = 0.9f;
+    row.top_k = 50;
+    time("top-k 50, top-p 0.9", row);
+  }
+}
+
 }  // namespace
 }  // namespace quire::bench
 
@@ -165,6 +243,8 @@ int main(int argument_count, char** arguments) {
   report.add("read 4 GB", 4.294967296e9 / bandwidth * 1e6, bandwidth * 1e-12, "TB/s", 1.0);
   time_linears(report, bandwidth);
   time_decode_attention(report, bandwidth);
+  time_prefill_attention(report);
   time_rows(report, bandwidth);
+  time_sampler(report, bandwidth);
   return 0;
 }

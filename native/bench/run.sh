@@ -2,6 +2,7 @@
 # What runs on a GPU machine, each part under ten minutes:
 #   native/bench/run.sh check     the kernels' tests
 #   native/bench/run.sh kernels   each kernel against the ceilings measured in the same run
+#   native/bench/run.sh step      whole decode steps of an 8B shape against their floor
 # Tables go to stdout, JSON to $OUT (default build/bench).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,5 +14,6 @@ cmake --build "$build" >"$out/build.log" || { tail -n 60 "$out/build.log"; exit 
 case ${1:-} in
   check) ctest --test-dir "$build" --output-on-failure --timeout 120 -R "^cuda_" ;;
   kernels) "$build/cuda_kernels" "$out/kernels.json" ;;
-  *) echo "usage: $0 check|kernels" >&2; exit 2 ;;
+  step) "$build/cuda_step" "$out/step.json" ;;
+  *) echo "usage: $0 check|kernels|step" >&2; exit 2 ;;
 esac

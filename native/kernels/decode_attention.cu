@@ -1,6 +1,7 @@
 #include "kernels/decode_attention.h"
+#include "kernels/decode_merge.cuh"
+#include "kernels/ring.cuh"
 #include "kernels/sm90.cuh"
-#include "kernels/softmax.h"
 
 namespace quire {
 namespace {
@@ -8,15 +9,13 @@ namespace {
 constexpr int kConsumerWarps = 4;  // each takes 16 tokens of every block
 constexpr int kConsumers = kConsumerWarps * 32;
 constexpr int kThreads = kConsumers + 32;
-constexpr int kGroupRows =
-    16;  // query heads of one tile; head units beyond it read the pages again
 constexpr int kUnitBlocks = kUnitTokens / kBlockTokens;
 constexpr int kConsumerBarrier = 1;
 constexpr float kLog2E = 1.4426950408889634f;
 
 template <int kHeadDim>
 struct Shared {
-  static constexpr int kStages = 3;
+  static constexpr int kStages = kHeadDim == 64 ? 8 : 4;
   static constexpr int kPage = page_elements(kHeadDim);
   alignas(1024) __nv_bfloat16 ring[kStages][kPage];
   alignas(1024) __nv_bfloat16 query[kGroupRows * kHeadDim];
@@ -27,18 +26,6 @@ struct Shared {
   uint64_t empty[kStages];
   int32_t is_last;
 };
-
-struct Tiles {
-  int32_t group;       // query heads per KV head
-  int32_t per_kv;      // tiles of kGroupRows in it
-  int32_t head_units;  // per row
-};
-
-__host__ __device__ Tiles tiles_of(int32_t head_count, int32_t kv_head_count) {
-  const int32_t group = head_count / kv_head_count;
-  const int32_t per_kv = (group + kGroupRows - 1) / kGroupRows;
-  return {group, per_kv, per_kv * kv_head_count};
-}
 
 // Blocks [first, end) of one unit that the row sees.
 struct Blocks {
@@ -66,24 +53,12 @@ __device__ Share share_of(const DecodeAttentionArgs& args, int32_t head_units) {
           static_cast<int32_t>(total * (blockIdx.x + 1) / gridDim.x)};
 }
 
-// A ring position that both sides advance alike.
-template <int kStages>
-struct Cursor {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
 // One warp moves all pages of the share. Older blocks are complete before the predecessor ends; the
 // last block of a row may hold the token that the predecessor stores.
 template <int kHeadDim>
 __device__ void produce(const DecodeAttentionArgs& args, Shared<kHeadDim>& shared,
                         const Tiles& tiles, Share share, int lane) {
-  Cursor<Shared<kHeadDim>::kStages> cursor;
+  RingCursor<Shared<kHeadDim>::kStages> cursor;
   cursor.parity = 1;
   bool waited = false;
   const auto* data = static_cast<const __nv_bfloat16*>(args.cache.data);
@@ -123,15 +98,14 @@ __device__ void produce(const DecodeAttentionArgs& args, Shared<kHeadDim>& share
 template <int kHeadDim>
 __device__ void load_query(const DecodeAttentionArgs& args, Shared<kHeadDim>& shared,
                            const Tiles& tiles, const DecodeUnit& unit) {
-  const int32_t kv_head = unit.head_unit / tiles.per_kv;
-  const int32_t first = unit.head_unit % tiles.per_kv * kGroupRows;
+  const HeadRows heads = head_rows(tiles, unit);
   const __nv_bfloat16* source =
-      args.query + unit.row * args.query_stride + int64_t{kv_head} * tiles.group * kHeadDim;
+      args.query + unit.row * args.query_stride + int64_t{heads.first} * kHeadDim;
   for (int i = threadIdx.x; i < kGroupRows * kHeadDim / 8; i += kConsumers) {
     const int row = i / (kHeadDim / 8), dimension = i % (kHeadDim / 8) * 8;
     uint4 bits = make_uint4(0, 0, 0, 0);
-    if (first + row < tiles.group) {
-      bits = *reinterpret_cast<const uint4*>(source + (first + row) * kHeadDim + dimension);
+    if (row < heads.count) {
+      bits = *reinterpret_cast<const uint4*>(source + row * kHeadDim + dimension);
     }
     const int piece = (dimension / 8) ^ (row % 8);
     *reinterpret_cast<uint4*>(&shared.query[row * kHeadDim + piece * 8]) = bits;
@@ -229,15 +203,15 @@ __device__ void add_values(const Shared<kHeadDim>& shared, int stage, int warp, 
   }
 }
 
-__device__ void release(uint64_t* empty, int lane) {
+// Every lane gives the stage back for what it read itself.
+__device__ void release(uint64_t* empty) {
   sm90::fence_async_shared();
-  __syncwarp();
-  if (lane == 0) sm90::barrier_arrive(empty);
+  sm90::barrier_arrive(empty);
 }
 
 template <int kHeadDim>
 __device__ void consume_unit(const DecodeAttentionArgs& args, Shared<kHeadDim>& shared,
-                             Cursor<Shared<kHeadDim>::kStages>& cursor, Blocks blocks,
+                             RingCursor<Shared<kHeadDim>::kStages>& cursor, Blocks blocks,
                              int32_t length, Piece<kHeadDim>& piece) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   for (int32_t b = blocks.first; b < blocks.end; ++b) {
@@ -245,18 +219,19 @@ __device__ void consume_unit(const DecodeAttentionArgs& args, Shared<kHeadDim>& 
     sm90::barrier_wait(&shared.full[cursor.stage], cursor.parity);
     score_tokens(args, shared, cursor.stage, b * kBlockTokens + warp * 16, length, warp, lane,
                  scores);
-    release(&shared.empty[cursor.stage], lane);
+    release(&shared.empty[cursor.stage]);
     cursor.advance();
     weigh(scores, piece);
     sm90::barrier_wait(&shared.full[cursor.stage], cursor.parity);
     add_values(shared, cursor.stage, warp, lane, scores, piece);
-    release(&shared.empty[cursor.stage], lane);
+    release(&shared.empty[cursor.stage]);
     cursor.advance();
   }
 }
 
+// Writes the warp's piece of the tile's first `rows` rows to shared memory.
 template <int kHeadDim>
-__device__ void publish_piece(Shared<kHeadDim>& shared, const Piece<kHeadDim>& piece) {
+__device__ void publish_piece(Shared<kHeadDim>& shared, const Piece<kHeadDim>& piece, int rows) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -264,6 +239,7 @@ __device__ void publish_piece(Shared<kHeadDim>& shared, const Piece<kHeadDim>& p
     float sum = piece.sums[half];
     sum += __shfl_xor_sync(sm90::kAllLanes, sum, 1);
     sum += __shfl_xor_sync(sm90::kAllLanes, sum, 2);
+    if (row >= rows) continue;
     if (lane % 4 == 0) {
       shared.maxima[warp][row] = piece.maxima[half];
       shared.sums[warp][row] = sum;
@@ -276,50 +252,27 @@ __device__ void publish_piece(Shared<kHeadDim>& shared, const Piece<kHeadDim>& p
   }
 }
 
-// One row's softmax so far, for one dimension.
-struct Joined {
-  float maximum = -INFINITY;
-  float sum = 0.0f;
-  float value = 0.0f;
-
-  __device__ void add(float other_maximum, float other_sum, float other_value) {
-    const SoftmaxJoin join = join_softmax(maximum, other_maximum);
-    maximum = join.maximum;
-    sum = sum * join.first + other_sum * join.second;
-    value = value * join.first + other_value * join.second;
-  }
-};
-
-// A unit's place in the workspace: values [kGroupRows, head_dim], then maxima, then sums.
-template <int kHeadDim>
-constexpr int kPartialFloats = kGroupRows * (kHeadDim + 2);
-
-// Joins the four warps' pieces, and, in the last unit of a row to come here, the row's units.
+// Joins the four warps' pieces of a unit, and, in the last unit of a row to come here, the row's
+// units in order.
 template <int kHeadDim>
 __device__ void close_unit(const DecodeAttentionArgs& args, Shared<kHeadDim>& shared,
                            const Tiles& tiles, const DecodeUnit& unit, int32_t flat) {
-  const int32_t kv_head = unit.head_unit / tiles.per_kv;
-  const int32_t first = unit.head_unit % tiles.per_kv * kGroupRows;
-  const int32_t rows = min(tiles.group - first, kGroupRows);
+  const HeadRows heads = head_rows(tiles, unit);
   __nv_bfloat16* output =
-      args.output +
-      (int64_t{unit.row} * args.head_count + kv_head * tiles.group + first) * kHeadDim;
-  float* partial = args.partials + int64_t{flat} * kPartialFloats<kHeadDim>;
-  for (int i = threadIdx.x; i < rows * kHeadDim; i += kConsumers) {
+      args.output + (int64_t{unit.row} * args.head_count + heads.first) * kHeadDim;
+  Partial<kHeadDim> partial(args.partials, flat);
+  for (int i = threadIdx.x * 4; i < heads.count * kHeadDim; i += kConsumers * 4) {
     const int row = i / kHeadDim, d = i % kHeadDim;
-    Joined joined;
+    JoinedFour joined;
 #pragma unroll
     for (int w = 0; w < kConsumerWarps; ++w) {
-      joined.add(shared.maxima[w][row], shared.sums[w][row], shared.values[w][row][d]);
+      joined.add(shared.maxima[w][row], shared.sums[w][row],
+                 *reinterpret_cast<const float4*>(&shared.values[w][row][d]));
     }
     if (unit.count == 1) {
-      output[i] = __float2bfloat16_rn(joined.value / joined.sum);
-      continue;
-    }
-    __stcg(partial + i, joined.value);
-    if (d == 0) {
-      __stcg(partial + kGroupRows * kHeadDim + row, joined.maximum);
-      __stcg(partial + kGroupRows * (kHeadDim + 1) + row, joined.sum);
+      joined.finish(output + i);
+    } else {
+      partial.store(i, joined);
     }
   }
   if (unit.count == 1) return;
@@ -333,23 +286,16 @@ __device__ void close_unit(const DecodeAttentionArgs& args, Shared<kHeadDim>& sh
   }
   sm90::named_barrier(kConsumerBarrier, kConsumers);
   if (!shared.is_last) return;
-  const float* partials = partial - int64_t{unit.index} * kPartialFloats<kHeadDim>;
-  for (int i = threadIdx.x; i < rows * kHeadDim; i += kConsumers) {
-    const int row = i / kHeadDim;
-    Joined joined;
-    for (int u = 0; u < unit.count; ++u) {
-      const float* of_unit = partials + int64_t{u} * kPartialFloats<kHeadDim>;
-      joined.add(__ldcg(of_unit + kGroupRows * kHeadDim + row),
-                 __ldcg(of_unit + kGroupRows * (kHeadDim + 1) + row), __ldcg(of_unit + i));
-    }
-    output[i] = __float2bfloat16_rn(joined.value / joined.sum);
+  for (int i = threadIdx.x * 4; i < heads.count * kHeadDim; i += kConsumers * 4) {
+    join_units(Partial<kHeadDim>(args.partials, flat - unit.index), unit.count, i)
+        .finish(output + i);
   }
 }
 
 template <int kHeadDim>
 __device__ void consume(const DecodeAttentionArgs& args, Shared<kHeadDim>& shared,
                         const Tiles& tiles, Share share) {
-  Cursor<Shared<kHeadDim>::kStages> cursor;
+  RingCursor<Shared<kHeadDim>::kStages> cursor;
   sm90::grid_wait();
   sm90::grid_trigger();
   if (share.begin == share.end) return;
@@ -361,7 +307,7 @@ __device__ void consume(const DecodeAttentionArgs& args, Shared<kHeadDim>& share
     piece.maxima[0] = piece.maxima[1] = -INFINITY;
     const int32_t length = args.lengths[unit.row];
     consume_unit(args, shared, cursor, blocks_of(args, unit, length), length, piece);
-    publish_piece(shared, piece);
+    publish_piece(shared, piece, head_rows(tiles, unit).count);
     sm90::named_barrier(kConsumerBarrier, kConsumers);
     close_unit(args, shared, tiles, unit, flat);
     if (flat + 1 < share.end) unit = next_unit(args.unit_starts, tiles.head_units, unit);
@@ -376,7 +322,7 @@ __global__ __launch_bounds__(kThreads) void decode_kernel(DecodeAttentionArgs ar
   if (threadIdx.x == 0) {
     for (int s = 0; s < Shared<kHeadDim>::kStages; ++s) {
       sm90::barrier_init(&shared.full[s], 1);
-      sm90::barrier_init(&shared.empty[s], kConsumerWarps);
+      sm90::barrier_init(&shared.empty[s], kConsumers);
     }
     sm90::fence_barrier_init();
   }

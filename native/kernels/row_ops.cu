@@ -47,6 +47,20 @@ __global__ void gated_kernel(GatedArgs args) {
   store_vector(first, args.output + int64_t{blockIdx.x} * args.columns + column);
 }
 
+__global__ void add_scaled_kernel(AddScaledArgs args) {
+  sm90::grid_wait();
+  sm90::grid_trigger();
+  const int column = vector_column();
+  if (column >= args.columns) return;
+  const int64_t at = int64_t{blockIdx.x} * args.columns + column;
+  float x[kVector], sum[kVector];
+  load_vector(args.input + at, x);
+  load_vector(args.accumulator + at, sum);
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) sum[i] += args.scale * x[i];
+  store_vector(sum, args.accumulator + at);
+}
+
 __global__ void gather_kernel(GatherArgs args) {
   sm90::grid_wait();
   sm90::grid_trigger();
@@ -94,6 +108,13 @@ Status gated_mul(const GatedArgs& args, const LaunchOptions& options) {
       "gated_mul",
       args.gate == Gate::kSilu ? gated_kernel<Gate::kSilu> : gated_kernel<Gate::kGeluTanh>,
       vector_grid(args.tokens, args.columns), kThreads, 0, options, args);
+}
+
+Status add_scaled(const AddScaledArgs& args, const LaunchOptions& options) {
+  QUIRE_TRY(check_columns("add_scaled", args.columns));
+  if (args.rows == 0) return {};
+  return launch("add_scaled", add_scaled_kernel, vector_grid(args.rows, args.columns), kThreads, 0,
+                options, args);
 }
 
 Status gather_rows(const GatherArgs& args, const LaunchOptions& options) {

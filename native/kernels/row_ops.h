@@ -41,6 +41,17 @@ struct GatedArgs {
 // matrices.
 Status gated_mul(const GatedArgs& args, const LaunchOptions& options);
 
+struct AddScaledArgs {
+  const __nv_bfloat16* input = nullptr;  // [rows, columns]
+  float scale = 1.0f;
+  __nv_bfloat16* accumulator = nullptr;  // [rows, columns]
+  int32_t rows = 0;
+  int32_t columns = 0;
+};
+
+// accumulator += scale * input
+Status add_scaled(const AddScaledArgs& args, const LaunchOptions& options);
+
 struct GatherArgs {
   const __nv_bfloat16* input = nullptr;  // [.., columns]
   const int32_t* indices = nullptr;      // [rows] of the input

@@ -52,6 +52,19 @@ TEST(multiplies_the_gate_with_its_up_column) {
   }
 }
 
+TEST(adds_scaled_rows) {
+  const int rows = 3, columns = 576;
+  const auto input = random_bf16(rows * columns, 1.0f, 6),
+             before = random_bf16(rows * columns, 1.0f, 7);
+  const auto d_input = upload(input), accumulator = upload(before);
+  EXPECT_OK(add_scaled({d_input.data(), 0.25f, accumulator.data(), rows, columns}, {}));
+  std::vector<double> expected;
+  for (int i = 0; i < rows * columns; ++i) {
+    expected.push_back(to_double(before[i]) + 0.25 * to_double(input[i]));
+  }
+  EXPECT_LE(relative_error(download(accumulator), expected), kBf16Tolerance);
+}
+
 TEST(gathers_rows_in_the_order_of_the_indices) {
   const int columns = 64;
   const auto input = random_bf16(10 * columns, 1.0f, 3);

@@ -128,6 +128,8 @@ __device__ void multiply_stage(uint32_t weights, uint32_t inputs, int row_tile, 
   }
 }
 
+__device__ float rounded(float x) { return __bfloat162float(__float2bfloat16_rn(x)); }
+
 // Elements of a thread: weight rows g and g + 8, tokens 2t and 2t + 1 of each group of eight.
 __device__ void store_pair(const KernelArgs& args, int32_t row, int32_t token, float first,
                            float second) {
@@ -149,17 +151,18 @@ __device__ void store_pair(const KernelArgs& args, int32_t row, int32_t token, f
       if (has_second) static_cast<float*>(args.output)[at + 8] = second;
       return;
     case SkinnyEpilogue::kAddScaled:
-      output[at] = __float2bfloat16_rn(__bfloat162float(output[at]) + args.scale * first);
+      output[at] = __float2bfloat16_rn(__bfloat162float(output[at]) + args.scale * rounded(first));
       if (has_second) {
         output[at + 8] =
-            __float2bfloat16_rn(__bfloat162float(output[at + 8]) + args.scale * second);
+            __float2bfloat16_rn(__bfloat162float(output[at + 8]) + args.scale * rounded(second));
       }
       return;
     case SkinnyEpilogue::kSiluMul:
     case SkinnyEpilogue::kGeluMul: {
-      const float gate = args.epilogue == SkinnyEpilogue::kSiluMul ? silu(first) : gelu(first);
+      const float x = rounded(first);
+      const float gate = args.epilogue == SkinnyEpilogue::kSiluMul ? silu(x) : gelu(x);
       output[token * args.output_stride + row / 16 * 8 + row % 8] =
-          __float2bfloat16_rn(gate * second);
+          __float2bfloat16_rn(gate * rounded(second));
       return;
     }
   }

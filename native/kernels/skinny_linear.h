@@ -30,11 +30,14 @@ struct SkinnyInput {
 Status make_skinny_input(const __nv_bfloat16* data, int32_t max_tokens, int32_t columns,
                          SkinnyInput* input);
 
+// Rounding the product before it is used makes kAddScaled the bits of kStore followed by
+// add_scaled, and the gated ones those of kStore followed by gated_mul.
 enum class SkinnyEpilogue : int32_t {
   kStore,       // bfloat16 [tokens, rows]
   kStoreFloat,  // float32 [tokens, rows]
-  kAddScaled,   // bfloat16 [tokens, rows] += scale * product
-  kSiluMul,     // bfloat16 [tokens, rows / 2], rows interleaved as by gated_row
+  kAddScaled,   // bfloat16 [tokens, rows] += scale * product, the product rounded first
+  kSiluMul,     // bfloat16 [tokens, rows / 2], rows interleaved as by gated_row, products rounded
+                // first
   kGeluMul,
 };
 

@@ -1,4 +1,5 @@
 #include "kernels/cuda_testing.h"
+#include "kernels/row_ops.h"
 #include "kernels/skinny_linear.h"
 
 namespace quire {
@@ -143,6 +144,31 @@ TEST(multiplies_gates_with_their_up_rows) {
       }
     }
     EXPECT_LE(relative_error(download(output), expected), kBf16Tolerance);
+  }
+}
+
+TEST(fused_epilogues_have_the_bits_of_a_product_and_a_row_operation) {
+  const Fixture& f = small();
+  const int tokens = 19, half = f.rows / 2;
+  const auto product = poisoned<Bf16>(int64_t{tokens} * f.rows);
+  EXPECT_OK(skinny_linear(f.args(tokens, SkinnyEpilogue::kStore, product.data(), f.rows), {}));
+  const auto before = random_bf16(int64_t{tokens} * f.rows, 1.0f, 35);
+  const auto fused = upload(before), decomposed = upload(before);
+  SkinnyLinearArgs args = f.args(tokens, SkinnyEpilogue::kAddScaled, fused.data(), f.rows);
+  args.scale = 0.3f;
+  EXPECT_OK(skinny_linear(args, {}));
+  EXPECT_OK(add_scaled({product.data(), 0.3f, decomposed.data(), tokens, f.rows}, {}));
+  EXPECT_EQ(
+      differing(download(fused).data(), download(decomposed).data(), int64_t{tokens} * f.rows), 0);
+  for (const Gate gate : {Gate::kSilu, Gate::kGeluTanh}) {
+    const auto one = poisoned<Bf16>(int64_t{tokens} * half),
+               two = poisoned<Bf16>(int64_t{tokens} * half);
+    EXPECT_OK(skinny_linear(
+        f.args(tokens, gate == Gate::kSilu ? SkinnyEpilogue::kSiluMul : SkinnyEpilogue::kGeluMul,
+               one.data(), half),
+        {}));
+    EXPECT_OK(gated_mul({product.data(), two.data(), gate, tokens, half}, {}));
+    EXPECT_EQ(differing(download(one).data(), download(two).data(), int64_t{tokens} * half), 0);
   }
 }
 

@@ -22,7 +22,7 @@ struct Case {
 std::vector<Case> cases() {
   std::vector<Case> all;
   int32_t group = 0;
-  for (int32_t head_dim : {16, 64, 80, 96, 128, 256}) {
+  for (int32_t head_dim : {16, 40, 64, 80, 96, 128, 256}) {
     for (int32_t block_size : {16, 32, 64}) {
       for (Compute compute : {Compute::kFloat32, Compute::kBFloat16}) {
         for (int32_t window : {0, 5, 70}) {

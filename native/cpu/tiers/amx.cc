@@ -2,7 +2,8 @@
 #include "cpu/tiers/linear.h"
 #include "cpu/tiers/tables.h"
 
-// AMX tiles for linear layers of bfloat16 weights, and the vnni tier for everything else.
+// AMX tiles for linear layers of bfloat16 weights and for attention over a bfloat16 cache, and the
+// vnni tier for everything else.
 namespace quire::cpu {
 
 const KernelTable kAmxTable = {

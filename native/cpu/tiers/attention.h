@@ -2,6 +2,9 @@
 
 #include "cpu/tiers/panel_product.h"
 #include "cpu/tiers/row_ops.h"
+#if defined(__AMX_BF16__)
+#include "cpu/tiers/attention_tiles.h"
+#endif
 
 // Paged attention of the SIMD tiers. Internal linkage.
 //
@@ -23,30 +26,45 @@ constexpr int32_t kPieceKeys = 64;
 constexpr int32_t kPieceVectors = kPieceKeys / 16;
 constexpr int32_t kTileRows = 48;
 
+// How this tier multiplies bfloat16, and whether on tiles.
+#if defined(__AMX_BF16__)
+using AttentionPairs = TilePairs;
+template <class Format>
+constexpr bool kOnTiles = sizeof(typename Format::Element) == 2;
+#else
+using AttentionPairs = BFloat16Pairs;
+template <class Format>
+constexpr bool kOnTiles = false;
+#endif
+
 constexpr int64_t cache_line_multiple(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Where things lie in a page and in the scratch memory of a format.
 template <class Format>
 struct AttentionLayout {
   explicit AttentionLayout(const KvShape& shape, int32_t group_size)
-      : key_panel_bytes(step_count_of(shape.head_dim) * Format::kStepBytes),
+      : head_steps(kOnTiles<Format> ? (shape.head_dim + 15) / 16 * 8
+                                    : step_count_of(shape.head_dim)),
+        key_panel_bytes(head_steps * Format::kStepBytes),
         value_panel_bytes(step_count_of(shape.block_size) * Format::kStepBytes),
         head_panels((shape.head_dim + 15) / 16),
         values_at((shape.block_size + 15) / 16 * key_panel_bytes),
         page_bytes(values_at + head_panels * value_panel_bytes),
         tile_rows(group_size > kTileRows ? group_size : kTileRows / group_size * group_size),
+        kept_rows((tile_rows + 15) / 16 * 16),
         query_bytes(cache_line_multiple(head_panels * 8 * Format::kTokenStepBytes)),
         weight_bytes(kPieceKeys / 2 * Format::kTokenStepBytes) {}
 
   int64_t scratch_bytes() const {
     const int64_t row = query_bytes + weight_bytes + kPieceKeys * 4 + head_panels * 64 + 2 * 4;
-    return cache_line_multiple(tile_rows * row) + head_panels * Format::kStepBytes + 64;
+    return cache_line_multiple(kept_rows * row) + head_panels * 8 * Format::kStepBytes + 64;
   }
 
+  int32_t head_steps;  // pairs of the head's elements, whole tiles of them
   int64_t key_panel_bytes, value_panel_bytes;
   int32_t head_panels;
   int64_t values_at, page_bytes;
-  int32_t tile_rows;
+  int32_t tile_rows, kept_rows;  // the latter a multiple of sixteen
   int64_t query_bytes, weight_bytes;
 };
 
@@ -58,13 +76,13 @@ class AttentionTile {
       : args_(args),
         layout_(layout),
         queries_(args.scratch),
-        weights_(queries_ + layout.tile_rows * layout.query_bytes),
-        scores_(reinterpret_cast<float*>(weights_ + layout.tile_rows * layout.weight_bytes)),
-        sums_(scores_ + layout.tile_rows * kPieceKeys),
-        maxima_(sums_ + layout.tile_rows * layout.head_panels * 16),
-        denominators_(maxima_ + layout.tile_rows),
+        weights_(queries_ + layout.kept_rows * layout.query_bytes),
+        scores_(reinterpret_cast<float*>(weights_ + layout.kept_rows * layout.weight_bytes)),
+        sums_(scores_ + layout.kept_rows * kPieceKeys),
+        maxima_(sums_ + layout.kept_rows * layout.head_panels * 16),
+        denominators_(maxima_ + layout.kept_rows),
         last_step_(args.scratch + cache_line_multiple(reinterpret_cast<std::byte*>(
-                                                          denominators_ + layout.tile_rows) -
+                                                          denominators_ + layout.kept_rows) -
                                                       args.scratch)) {}
 
   // The queries [token, token + token_count) of the chunk, at most a tile of them.
@@ -74,6 +92,7 @@ class AttentionTile {
     begin_ = first_visible(args_.start + token);
     end_ = args_.start + token + token_count;
     start_rows();
+    if constexpr (kOnTiles<Format>) Format::begin(rows_);
     for (int32_t piece = begin_ / kPieceKeys * kPieceKeys; piece < end_; piece += kPieceKeys) {
       find_pages(piece);
       score_piece();
@@ -81,6 +100,7 @@ class AttentionTile {
       add_values(piece);
     }
     for (int32_t row = 0; row < rows_; ++row) finish_row(row);
+    if constexpr (kOnTiles<Format>) Format::end();
   }
 
  private:
@@ -116,13 +136,23 @@ class AttentionTile {
   }
 
   void score_piece() {
-    multiply<Format>(
-        [&](int32_t v) { return pages_[v] + vector_in_page_[v] * layout_.key_panel_bytes; },
-        first_vector_, end_vector_, step_count_of(args_.kv.head_dim),
-        Tokens{queries_, layout_.query_bytes}, rows_, [](int32_t, int32_t) { return zeros(); },
-        [&](int32_t v, int32_t row, Floats sum) {
-          store(scores_ + row * kPieceKeys + v * 16, sum);
-        });
+    const Tokens queries{queries_, layout_.query_bytes};
+    const auto panel_at = [&](int32_t v) {
+      return pages_[v] + vector_in_page_[v] * layout_.key_panel_bytes;
+    };
+    if constexpr (kOnTiles<Format>) {
+      for (int32_t v = first_vector_; v < end_vector_; ++v) {
+        Format::add(panel_at(v), layout_.head_panels, queries, rows_,
+                    {scores_ + v * 16, kPieceKeys * 4, true});
+      }
+    } else {
+      multiply<Format>(
+          panel_at, first_vector_, end_vector_, layout_.head_steps, queries, rows_,
+          [](int32_t, int32_t) { return zeros(); },
+          [&](int32_t v, int32_t row, Floats sum) {
+            store(scores_ + row * kPieceKeys + v * 16, sum);
+          });
+    }
   }
 
   // Scores of one row become weights, relative to the largest score so far.
@@ -174,9 +204,28 @@ class AttentionTile {
       const std::byte* values =
           pages_[v] + layout_.values_at + vector_in_page_[v] * 8 * Format::kStepBytes;
       const int32_t keys = end_ - piece - v * 16;
-      const int32_t whole_steps = keys >= 16 ? 8 : keys / 2;
-      add_steps(values, layout_.value_panel_bytes, v * 16, whole_steps);
-      if (keys < 16 && keys % 2 == 1) add_last_key(values, v * 16, whole_steps);
+      if constexpr (kOnTiles<Format>) {
+        add_tile_values(values, v, keys);
+      } else {
+        const int32_t whole_steps = keys >= 16 ? 8 : keys / 2;
+        add_steps(values, layout_.value_panel_bytes, v * 16, whole_steps);
+        if (keys < 16 && keys % 2 == 1) add_last_key(values, v * 16, whole_steps);
+      }
+    }
+  }
+
+  // Sixteen keys, of which the first `keys` are there.
+  void add_tile_values(const std::byte* values, int32_t v, int32_t keys) {
+    int64_t panel_bytes = layout_.value_panel_bytes;
+    if (keys < 16) {
+      Format::copy_first_keys(values, panel_bytes, layout_.head_panels, keys, last_step_);
+      values = last_step_;
+      panel_bytes = 8 * Format::kStepBytes;
+    }
+    const Tokens weights{weights_ + v * 8 * Format::kTokenStepBytes, layout_.weight_bytes};
+    for (int32_t p = 0; p < layout_.head_panels; ++p) {
+      Format::add(values + p * panel_bytes, 1, weights, rows_,
+                  {sums_ + p * 16, layout_.head_panels * 64, false});
     }
   }
 
@@ -245,19 +294,19 @@ void attention(const AttentionArgs& args) {
   if (args.kv.compute == Compute::kFloat32) {
     attend<Float32Pairs>(args);
   } else {
-    attend<BFloat16Pairs>(args);
+    attend<AttentionPairs>(args);
   }
 }
 
 int64_t page_bytes(const KvShape& shape) {
   return shape.compute == Compute::kFloat32 ? AttentionLayout<Float32Pairs>(shape, 1).page_bytes
-                                            : AttentionLayout<BFloat16Pairs>(shape, 1).page_bytes;
+                                            : AttentionLayout<AttentionPairs>(shape, 1).page_bytes;
 }
 
 int64_t attention_scratch_bytes(const KvShape& shape, int32_t group_size) {
   return shape.compute == Compute::kFloat32
              ? AttentionLayout<Float32Pairs>(shape, group_size).scratch_bytes()
-             : AttentionLayout<BFloat16Pairs>(shape, group_size).scratch_bytes();
+             : AttentionLayout<AttentionPairs>(shape, group_size).scratch_bytes();
 }
 
 // Sixteen elements at a time: a key's pairs of elements go to its lane, a value's elements to its
@@ -273,7 +322,7 @@ void store_row(const AttentionLayout<Format>& layout, const float* key, const fl
     const int32_t left = head_dim - d;
     Element elements[16];
     Format::store_elements(elements, left >= 16 ? load(key + d) : load_first(key + d, left, 0.0f));
-    for (int32_t i = 0; i < 16 && i < (left + 1) / 2 * 2; ++i) {
+    for (int32_t i = 0; i < 16 && (d + i) / 2 < layout.head_steps; ++i) {
       keys[(d + i) / 2 * kStepElements + Format::place(lane, i % 2)] = elements[i];
     }
     Format::store_elements(elements,
@@ -290,7 +339,7 @@ void store_kv(const KvShape& shape, const float* key, const float* value, int32_
   if (shape.compute == Compute::kFloat32) {
     store_row(AttentionLayout<Float32Pairs>(shape, 1), key, value, shape.head_dim, slot, page);
   } else {
-    store_row(AttentionLayout<BFloat16Pairs>(shape, 1), key, value, shape.head_dim, slot, page);
+    store_row(AttentionLayout<AttentionPairs>(shape, 1), key, value, shape.head_dim, slot, page);
   }
 }
 

@@ -90,7 +90,7 @@ struct DotPairs : BFloat16Panels {
 };
 #endif
 
-// How this tier multiplies bfloat16. Where there are tiles, what they do not do is done in float32.
+// How this tier multiplies bfloat16 where it does so without tiles.
 #if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 using BFloat16Pairs = DotPairs;
 #else

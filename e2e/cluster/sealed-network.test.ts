@@ -12,7 +12,7 @@ import { SealedNetwork, type SealedProcess } from "./sealed-network.ts";
 
 const deadlineMs = 20_000;
 
-describe("a sealed network", { skip: namespacesMissing() ?? false }, () => {
+describe("a sealed network", { skip: namespacesMissing() ?? false, timeout: 60_000 }, () => {
   it("has no way out", async () => {
     await using network = await SealedNetwork.open();
     await using outside = await Listener.open();
@@ -72,6 +72,16 @@ describe("a sealed network", { skip: namespacesMissing() ?? false }, () => {
     await network[Symbol.asyncDispose]();
 
     assert.equal(existsSync(`/proc/${pid}`), false);
+  });
+
+  it("ends a program that is stopped", async () => {
+    const network = await SealedNetwork.open();
+    const program = network.spawn("sleep", ["4444"]);
+    await program.signal("SIGSTOP");
+
+    await network[Symbol.asyncDispose]();
+
+    await program.closed;
   });
 
   it("ends every program when its owner is killed", async () => {

@@ -17,6 +17,7 @@ export const serviceRange = "10.96.0.0/16";
 export const podRange = "10.88.0.0/16";
 
 const startDeadlineMs = 20_000;
+const wakeIntervalMs = 20;
 /** Nothing of the caller's environment gets in, proxies and credentials least of all. */
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -44,6 +45,7 @@ export class SealedNetwork {
   /** Seen from outside. When this process is gone, everything inside is. */
   readonly firstPid: number;
   readonly #enter: readonly string[];
+  readonly #programs: SealedProcess[] = [];
 
   private constructor(closed: Promise<unknown>, firstPid: number, asUser: boolean) {
     this.#closed = closed;
@@ -84,14 +86,21 @@ export class SealedNetwork {
       env: { PATH: searchPath, ...options.env },
     });
     if (typeof log === "number") closeSync(log);
-    return new SealedProcess(child);
+    const program = new SealedProcess(child);
+    this.#programs.push(program);
+    return program;
   }
 
   /** Ends everything inside, and returns when it has. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (existsSync(`/proc/${this.firstPid}`)) process.kill(this.firstPid, "SIGKILL");
+    // A stopped nsenter would never take note of its program's end, and the kernel waits for that.
+    const wake = setInterval(() => {
+      for (const { child } of this.#programs) child.kill("SIGCONT");
+    }, wakeIntervalMs);
     // unshare waits for the first process, which is gone only after every other one.
     await this.#closed;
+    clearInterval(wake);
   }
 }
 
@@ -120,6 +129,8 @@ export class SealedProcess {
   async signal(name: NodeJS.Signals): Promise<void> {
     const pid = await this.pid();
     if (pid !== undefined) process.kill(pid, name);
+    // nsenter stops along with its program, but does not notice that this one goes on.
+    if (name === "SIGCONT") this.child.kill(name);
   }
 
   /** Kills the program and returns when it is gone. */

@@ -97,11 +97,10 @@ void CpuBackend::multiply_panels(const LinearArgs& args, int32_t panel_begin, in
         table_.packed_bytes(part.matrix.packing, kPanelRows, args.input.columns);
     const int64_t result_bytes =
         int64_t{token_tile} * kPanelRows * static_cast<int64_t>(sizeof(float)) * (gated ? 2 : 1);
-    const int32_t panel_tile =
-        clamp_to(std::min(table_.linear_tile.weight_bytes / panel_bytes,
-                          kLinearTileBytes / result_bytes),
-                 kMinPanels, part_panels + kMinPanels) /
-        kMinPanels * kMinPanels;
+    const int32_t panel_tile = clamp_to(std::min(table_.linear_tile.weight_bytes / panel_bytes,
+                                                 kLinearTileBytes / result_bytes),
+                                        kMinPanels, part_panels + kMinPanels) /
+                               kMinPanels * kMinPanels;
     for (int32_t panel = begin; panel < end; panel += panel_tile) {
       const int32_t tile_end = std::min(panel + panel_tile, end);
       for (int32_t token = 0; token < token_count; token += token_tile) {

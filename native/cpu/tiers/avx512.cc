@@ -6,25 +6,11 @@
 namespace quire::cpu {
 
 const KernelTable kAvx512Table = {
-    "avx512",
-    kLinearTile,
-    packing_for,
-    packed_bytes,
-    pack,
-    unpack_row,
-    activation_bytes,
-    prepare_activation,
-    linear,
-    page_bytes,
-    store_kv,
-    attention_scratch_bytes,
-    attention,
-    rms_norm,
-    silu_mul,
-    gelu_mul,
-    add_scaled,
-    scale_softcap,
-    max_and_logsumexp,
+    "avx512",   kLinearTile,   packing_for,       packed_bytes,
+    pack,       unpack_row,    activation_bytes,  prepare_activation,
+    linear,     page_bytes,    store_kv,          attention_scratch_bytes,
+    attention,  rms_norm,      silu_mul,          gelu_mul,
+    add_scaled, scale_softcap, max_and_logsumexp,
 };
 
 }  // namespace quire::cpu

@@ -163,7 +163,6 @@ struct PairBlock {
   const std::byte* panels[2];
   int32_t steps;
   bool first;
-  const std::byte* ahead;
   int64_t panel_bytes;
   int32_t lines;
 };
@@ -199,9 +198,9 @@ inline void multiply_pair_block(const PairBlock& block, const Tokens& tokens,
 
 // Steps [begin, end) of two panels times whole groups of tokens, at most kRunTokens of them.
 template <class Outputs>
-void multiply_run(const std::byte* const* panels, int64_t panel_bytes, int32_t panel,
-                  int32_t count, int32_t begin, int32_t end, const Tokens& tokens,
-                  int32_t token, int32_t token_count, const Outputs& outputs) {
+void multiply_run(const std::byte* const* panels, int64_t panel_bytes, int32_t panel, int32_t count,
+                  int32_t begin, int32_t end, const Tokens& tokens, int32_t token,
+                  int32_t token_count, const Outputs& outputs) {
   alignas(64) float sums[kRunTokens / kGroupTokens][4][256];
   const auto sum_at = [&](int32_t t, int32_t p) {
     return &sums[t / kGroupTokens][t / kTileTokens % 2 * 2 + p][t % kTileTokens * 16];
@@ -217,11 +216,9 @@ void multiply_run(const std::byte* const* panels, int64_t panel_bytes, int32_t p
   for (int32_t step = begin; step < end; step += kBlockSteps) {
     const int32_t steps = end - step < kBlockSteps ? end - step : kBlockSteps;
     const int64_t at = step * kTileBytes;
-    const std::byte* ahead =
-        step + steps < end ? panels[0] + at + kBlockSteps * kTileBytes
-                           : panels[0] + 2 * panel_bytes + begin * kTileBytes;
-    const PairBlock block{
-        {panels[0] + at, panels[1] + at}, steps, step == 0, ahead, panel_bytes, lines};
+    const std::byte* ahead = step + steps < end ? panels[0] + at + kBlockSteps * kTileBytes
+                                                : panels[0] + 2 * panel_bytes + begin * kTileBytes;
+    const PairBlock block{{panels[0] + at, panels[1] + at}, steps, step == 0, panel_bytes, lines};
     for (int32_t g = 0; g < groups; ++g) {
       const std::byte* from = tokens.data + (token + g * kGroupTokens) * tokens.stride;
       multiply_pair_block(block, {from + step * kTokenTileBytes, tokens.stride},

@@ -10,7 +10,7 @@ build=build/kernels
 out=${OUT:-build/bench}
 mkdir -p "$out"
 cmake -S native/kernels -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release >"$out/configure.log"
-cmake --build "$build" >"$out/build.log" || { tail -n 60 "$out/build.log"; exit 1; }
+cmake --build "$build" --target all cuda_kernels cuda_step >"$out/build.log" || { tail -n 60 "$out/build.log"; exit 1; }
 case ${1:-} in
   check) ctest --test-dir "$build" --output-on-failure --timeout 120 -R "^cuda_" ;;
   kernels) "$build/cuda_kernels" "$out/kernels.json" ;;

@@ -4,6 +4,7 @@
 #include "common/testing.h"
 #include "kernels/decode_plan.h"
 #include "kernels/kv_layout.h"
+#include "kernels/prefill_plan.h"
 #include "kernels/skinny_plan.h"
 #include "kernels/softmax.h"
 
@@ -71,6 +72,39 @@ TEST(the_flat_order_meets_every_unit_once_from_any_start) {
     if (flat + 1 < total)
       EXPECT(same(next_unit(starts.data(), head_units, unit), expected[flat + 1]));
   }
+}
+
+TEST(prefill_tiles_cover_every_token_once_and_fit) {
+  const std::vector<PrefillChunk> chunks = {{4, 0, 1000, 1}, {2, 1, 0, 200}, {7, 201, 63, 65}};
+  for (const int32_t group : {1, 3, 4, 7, 128}) {
+    std::vector<PrefillTile> tiles;
+    plan_prefill(chunks, group, 0, &tiles);
+    std::vector<int> seen(266, 0);
+    for (const PrefillTile& tile : tiles) {
+      EXPECT(tile.count > 0 && tile.count * group <= kTileRows);
+      for (int32_t t = 0; t < tile.count; ++t) {
+        const int32_t token = tile.token + t;
+        const PrefillChunk& chunk = chunks[token < 1 ? 0 : token < 201 ? 1 : 2];
+        EXPECT_EQ(tile.block_row, chunk.block_row);
+        EXPECT_EQ(tile.start + t, chunk.start + token - chunk.token);
+        ++seen[token];
+      }
+    }
+    EXPECT_EQ(std::count(seen.begin(), seen.end(), 1), 266);
+  }
+}
+
+TEST(prefill_tiles_come_in_order_of_their_work) {
+  std::vector<PrefillTile> tiles;
+  plan_prefill({{0, 0, 0, 500}, {1, 500, 5000, 3}}, 4, 0, &tiles);
+  EXPECT_EQ(tiles.front().block_row, 1);
+  for (size_t i = 1; i < tiles.size(); ++i) {
+    EXPECT_LE(visible_blocks(tiles[i], 0), visible_blocks(tiles[i - 1], 0));
+  }
+  EXPECT_EQ(visible_blocks({0, 0, 0, 64}, 0), 1);
+  EXPECT_EQ(visible_blocks({0, 0, 64, 1}, 0), 2);
+  EXPECT_EQ(visible_blocks({0, 0, 200, 1}, 64), 2);
+  EXPECT_EQ(visible_blocks({0, 0, 191, 1}, 64), 1);
 }
 
 TEST(a_join_weighs_both_pieces_and_ignores_an_empty_one) {

@@ -72,11 +72,19 @@ describe("the device on checkpoints that Transformers computed", () => {
       }
     });
 
-    it(`keeps to the same tokens over two ranks: ${name}`, async (test) => {
+    it(`keeps to the same tokens over two ranks, or refuses to divide one KV head: ${name}`, async () => {
       const golden = elementOf(goldenCases(name), 1);
       const { kvHeadCount } = (await modelOf(name, golden)).spec;
-      if (kvHeadCount % 2 !== 0) return test.skip(`${kvHeadCount} KV head`);
-      await withDevice(name, golden, { dtype: "float32", tensorParallel: 2 }, (device) => {
+      const twoRanks = { dtype: "float32", tensorParallel: 2 } as const;
+      if (kvHeadCount % 2 !== 0) {
+        const refusal = new RegExp(`tensorParallel 2 does not divide .* ${kvHeadCount} KV heads`);
+        await assert.rejects(
+          withDevice(name, golden, twoRanks, () => assert.fail("opened")),
+          refusal,
+        );
+        return;
+      }
+      await withDevice(name, golden, twoRanks, (device) => {
         const { promptTokenIds, tokenIds } = golden;
         const sampled = runAlone(device, { row: 0, promptTokenIds, count: tokenIds.length });
 
